@@ -1,0 +1,100 @@
+# Needs Go, gcc, make and git; no GPU, no containers. `make help` lists what there is to do.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # what runs here is parallel in itself
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO ?= go
+# Go's defaults, without the 147 lines in which NVIDIA's header calls itself deprecated.
+export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
+# Every go.mod of the repository: ., and the nested modules that keep heavy requirements out of it.
+MODULES = $(patsubst %/,%,$(dir $(shell find . -name go.mod -not -path '*/.*' -not -path '*/testdata/*')))
+
+# Passed on to the program that the target runs.
+DEMO_FLAGS ?=
+LAB_FLAGS ?=
+BENCH_FLAGS ?=
+TEST_FLAGS ?=
+LINT_FLAGS ?=
+
+##@ Try it
+
+.PHONY: demo
+demo: build ## Bring up a real control plane with simulated GPU nodes and watch the HPA scale (DEMO_FLAGS="--keep --json FILE")
+	bin/headroom-lab demo $(DEMO_FLAGS)
+
+.PHONY: lab-up
+lab-up: build ## Bring the lab up and leave it running (LAB_FLAGS="--nodes 4 --gpus 8")
+	bin/headroom-lab up $(LAB_FLAGS)
+
+.PHONY: lab-down
+lab-down: build ## Take the lab down
+	bin/headroom-lab down $(LAB_FLAGS)
+
+##@ Build and test
+
+.PHONY: build
+build: ## Build the commands into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+.PHONY: test
+test: test-unit test-e2e ## Run every test: unit, scenario and end to end
+
+.PHONY: test-unit
+test-unit: ## Run what needs no lab; seconds when warm (TEST_FLAGS="-run X -v")
+	@packages=$$($(GO) list ./...); \
+	$(GO) test $(TEST_FLAGS) $$(printf '%s\n' "$$packages" | grep -vE '/lab/e2e(/|$$)')
+
+.PHONY: test-race
+test-race: ## Run what needs no lab under the race detector
+	@$(MAKE) test-unit TEST_FLAGS="-race $(TEST_FLAGS)"
+
+.PHONY: test-e2e
+test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the control plane once (TEST_FLAGS="-run X -v")
+	$(GO) test ./lab/e2e/... -count=1 -timeout 25m $(TEST_FLAGS)
+
+##@ Measure
+
+.PHONY: bench-loop
+bench-loop: build ## Time a load step to its metric, the HPA's decision and the first Ready pod (BENCH_FLAGS="--repetitions 3")
+	$(GO) run ./bench/loop $(BENCH_FLAGS)
+
+##@ Keep tidy
+
+.PHONY: lint
+lint: bin/golangci-lint ## Check the code and its formatting; builds the pinned golangci-lint once
+	bin/golangci-lint config verify
+	bin/golangci-lint run ./... $(LINT_FLAGS)
+
+.PHONY: fmt
+fmt: bin/golangci-lint ## Format the code
+	bin/golangci-lint fmt
+
+.PHONY: tidy
+tidy: ## Tidy go.mod and go.sum of every module
+	@for module in $(MODULES); do echo "$$module: go mod tidy"; $(GO) -C $$module mod tidy; done
+
+.PHONY: verify
+verify: ## Check that every module is tidy; changes nothing
+	@status=0; for module in $(MODULES); do \
+	  echo "$$module: go mod tidy -diff"; $(GO) -C $$module mod tidy -diff || status=1; \
+	done; exit $$status
+
+.PHONY: clean
+clean: ## Delete what was built and measured here; the lab's cache of control-plane binaries stays
+	rm -rf bin bench/results
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# `tool` stands for the tools that the module's go.mod names; minutes on two cores, then cached.
+bin/golangci-lint: tools/go.mod tools/go.sum
+	@echo "building golangci-lint (about three minutes on two cores, once)"
+	@$(GO) build -C tools -trimpath -o $(CURDIR)/bin/ tool
+	@touch $@

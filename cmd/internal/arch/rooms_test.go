@@ -1,0 +1,108 @@
+package arch
+
+import "strings"
+
+const (
+	module = "headroom.dev/headroom"
+	nvml   = "github.com/NVIDIA/go-nvml"
+)
+
+// kind says what a room may reach outside the module.
+type kind int
+
+const (
+	// core decides over plain structs: what core reaches, however indirectly, does no IO.
+	core kind = iota
+	// query is core that stands on Prometheus' libraries, which reach the network themselves: only its own imports count.
+	query
+	// edge talks to the world, and knows no other edge.
+	edge
+	// join puts edges together.
+	join
+)
+
+// room declares a package. A path that ends in "/..." stands for the package and all below it.
+type room struct {
+	path    string
+	kind    kind
+	imports []string // the rooms it may import, in the form of path; "..." for every room
+}
+
+// table declares packages; the first room that matches a package is its declaration.
+type table []room
+
+// rooms declares the packages of this module.
+func rooms() table {
+	return table{
+		{"gpu", core, nil},
+		{"gpu/nvml", edge, []string{"gpu"}},
+		{"gpu/attribution", edge, []string{"gpu"}},
+		{"gpu/agent", edge, []string{"gpu"}},
+		{"gpu/nvmltest", edge, nil},
+
+		{"adapter/metric", core, nil},
+		{"adapter/store", query, []string{"adapter/metric"}},
+		{"adapter/rules", query, []string{"adapter/metric"}},
+		{"adapter/scrape", edge, []string{"adapter/metric"}},
+		{"adapter/discovery", edge, []string{"adapter/metric"}},
+		{"adapter/certs", edge, nil},
+		{"adapter/apiserver", edge, []string{"adapter/metric"}},
+
+		{"manifests", edge, nil},
+		{"cmd/headroom-lab/...", join, []string{"..."}},
+		// What runs in a cluster contains neither the lab nor a stand-in driver.
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/agent", "adapter/...", "manifests", "cmd/..."}},
+		{"lab/...", join, []string{"..."}},
+		{"bench/...", join, []string{"..."}},
+	}
+}
+
+// linksNVML lists the packages that may contain go-nvml: the agent, and the lab, which plays the node it runs on.
+func linksNVML() []string {
+	return []string{"gpu/nvml", "cmd/headroom-agent/...", "cmd/headroom-lab/...", "lab/...", "bench/..."}
+}
+
+// forbidden says why core must not reach an import path, "" where it may.
+func forbidden(path string) string {
+	switch {
+	case path == "net/http":
+		return "HTTP lives at the edges"
+	case path == "os/exec":
+		return "decisions start no processes"
+	case path == "testing":
+		return "test code in a production binary"
+	case within(path, "k8s.io/...") || within(path, "sigs.k8s.io/..."):
+		return "Kubernetes lives at the edges"
+	case within(path, nvml+"/..."):
+		return "only gpu/nvml speaks NVML"
+	}
+	return ""
+}
+
+// within reports whether path is the pattern, or lies below it where the pattern ends in "/...".
+func within(path, pattern string) bool {
+	if pattern == "..." {
+		return true
+	}
+	tree, ok := strings.CutSuffix(pattern, "/...")
+	return path == tree || ok && strings.HasPrefix(path, tree+"/")
+}
+
+func withinAny(path string, patterns []string) bool {
+	for _, pattern := range patterns {
+		if within(path, pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+// find returns the declaration of a package.
+func (t table) find(path string) (room, bool) {
+	for _, r := range t {
+		if within(path, r.path) {
+			return r, true
+		}
+	}
+	return room{}, false
+}
