@@ -1,0 +1,214 @@
+// Package binaries builds what the lab runs: the control plane (etcd, kube-apiserver, kube-controller-manager,
+// kube-scheduler, KWOK, kubectl) from the nested module lab/components through the module proxy, and the project's own
+// commands from the working tree.
+//
+// The control plane is built once into a cache that is keyed by everything that decides its content (the module's
+// go.mod and go.sum, the Go version, the platform), so a change of a version is a new folder and an old one stays
+// valid. Two labs that start together build once: the second waits for the first's lock.
+package binaries
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"headroom.dev/headroom/lab/progress"
+)
+
+// Components are the paths of the control plane's binaries.
+type Components struct {
+	Etcd, APIServer, ControllerManager, Scheduler, KWOK, Kubectl string
+	Versions                                                     string // "Kubernetes 1.37.2, etcd 3.7.3, KWOK 0.8.0"
+}
+
+type component struct {
+	name, pkg string
+	path      func(*Components) *string
+}
+
+func components() []component {
+	return []component{
+		{"etcd", "go.etcd.io/etcd/server/v3", func(c *Components) *string { return &c.Etcd }},
+		{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", func(c *Components) *string { return &c.APIServer }},
+		{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", func(c *Components) *string { return &c.ControllerManager }},
+		{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", func(c *Components) *string { return &c.Scheduler }},
+		{"kwok", "sigs.k8s.io/kwok/cmd/kwok", func(c *Components) *string { return &c.KWOK }},
+		{"kubectl", "k8s.io/kubernetes/cmd/kubectl", func(c *Components) *string { return &c.Kubectl }},
+	}
+}
+
+// Ensure returns the control plane's binaries, building those that the cache lacks. source is the project's root
+// folder. Errors carry the compiler's output.
+func Ensure(ctx context.Context, source string, p *progress.Printer) (Components, error) {
+	module := filepath.Join(source, "lab", "components")
+	versions, err := readVersions(module)
+	if err != nil {
+		return Components{}, err
+	}
+	dir, err := cacheDir(module, versions)
+	if err != nil {
+		return Components{}, err
+	}
+	found := Components{Versions: versions.String()}
+	var missing []component
+	for _, c := range components() {
+		*c.path(&found) = filepath.Join(dir, c.name)
+		if _, err := os.Stat(*c.path(&found)); err != nil {
+			missing = append(missing, c)
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return Components{}, err
+	}
+	defer unlock()
+	p.Line("Building the control plane (%s) once; ten minutes on two cores, nothing after.", versions)
+	for _, c := range missing {
+		out := *c.path(&found)
+		if _, err := os.Stat(out); err == nil {
+			continue // another lab built it while we waited for the lock
+		}
+		if err := build(ctx, module, c, versions, out, p); err != nil {
+			return Components{}, err
+		}
+	}
+	return found, nil
+}
+
+// build compiles into a temporary name and renames, so that an interrupted build leaves nothing that looks whole.
+func build(ctx context.Context, module string, c component, v versions, out string, p *progress.Printer) error {
+	step := p.Step(c.name)
+	total := countPackages(ctx, module, c.pkg)
+	tmp := out + ".building"
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-trimpath", "-ldflags", v.ldflags(), "-o", tmp, c.pkg)
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return fmt.Errorf("cannot build %s: %w", c.name, err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot build %s: %w", c.name, err)
+	}
+	tail := watchBuild(stderr, total, step)
+	if err := cmd.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("cannot build %s: %w", c.name, ctx.Err())
+		}
+		return fmt.Errorf("cannot build %s: %w\n%s", c.name, err, tail)
+	}
+	if err := os.Rename(tmp, out); err != nil {
+		return fmt.Errorf("cannot build %s: %w", c.name, err)
+	}
+	step.Done("built")
+	return nil
+}
+
+// watchBuild turns `go build -v`, which prints a line per package, into progress, and keeps the last lines for an error.
+func watchBuild(r io.Reader, total int, step *progress.Step) string {
+	var tail []string
+	n := 0
+	scanner := bufio.NewScanner(r)
+	for scanner.Scan() {
+		line := scanner.Text()
+		tail = append(tail[max(0, len(tail)-19):], line)
+		if strings.HasPrefix(line, "go: downloading") {
+			step.Update(strings.TrimPrefix(line, "go: "))
+			continue
+		}
+		n++
+		step.Update(fmt.Sprintf("package %d of at most %d", n, total))
+	}
+	return strings.Join(tail, "\n")
+}
+
+func countPackages(ctx context.Context, module, pkg string) int {
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", pkg)
+	cmd.Dir = module
+	out, err := cmd.Output()
+	if err != nil {
+		return 0 // the build that follows says what is wrong
+	}
+	return bytes.Count(out, []byte("\n"))
+}
+
+// Own builds the project's commands from source into dir and returns name → path. Go's build cache makes it a matter
+// of a second where nothing changed.
+func Own(ctx context.Context, source, dir string, commands ...string) (map[string]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot build the project's commands: %w", err)
+	}
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	paths := map[string]string{}
+	for _, c := range commands {
+		args = append(args, "./cmd/"+c)
+		paths[c] = filepath.Join(dir, c)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = source
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("cannot build %s: %w\n%s", strings.Join(commands, ", "), err, out)
+	}
+	return paths, nil
+}
+
+// Source finds the project's root: the nearest folder at or above start whose go.mod names the project's module.
+func Source(start string) (string, error) {
+	for dir := start; ; dir = filepath.Dir(dir) {
+		raw, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && bytes.HasPrefix(raw, []byte("module headroom.dev/headroom\n")) {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("cannot find the sources of headroom.dev/headroom at or above %s: "+
+				"the lab builds them, so run it inside a checkout", start)
+		}
+	}
+}
+
+func cacheDir(module string, v versions) (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find a cache folder: %w", err)
+	}
+	h := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum"} {
+		raw, err := os.ReadFile(filepath.Join(module, name))
+		if err != nil {
+			return "", fmt.Errorf("cannot key the cache: %w", err)
+		}
+		h.Write(raw)
+	}
+	fmt.Fprint(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, v.ldflags())
+	dir := filepath.Join(base, "headroom", "components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("cannot make the cache folder: %w", err)
+	}
+	return dir, nil
+}
+
+// lock takes the cache folder for this process; the kernel lets go of it however the process ends.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock the cache: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot lock the cache: %w", err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
