@@ -149,7 +149,7 @@ func countPackages(ctx context.Context, module, pkg string) int {
 // Own builds the project's commands from source into dir and returns name → path. Go's build cache makes it a matter
 // of a second where nothing changed.
 func Own(ctx context.Context, source, dir string, commands ...string) (map[string]string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot build the project's commands: %w", err)
 	}
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
@@ -195,7 +195,7 @@ func cacheDir(module string, v versions) (string, error) {
 	}
 	fmt.Fprint(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, v.ldflags())
 	dir := filepath.Join(base, "headroom", "components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", fmt.Errorf("cannot make the cache folder: %w", err)
 	}
 	return dir, nil
@@ -203,7 +203,7 @@ func cacheDir(module string, v versions) (string, error) {
 
 // lock takes the cache folder for this process; the kernel lets go of it however the process ends.
 func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the cache: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -90,9 +91,9 @@ func (c *ControlPlane) Stop() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
-	for i := len(c.components) - 1; i >= 0; i-- {
-		if p := c.components[i].process; p != nil {
-			errs = append(errs, p.Stop(stopGrace))
+	for _, one := range slices.Backward(c.components) {
+		if one.process != nil {
+			errs = append(errs, one.process.Stop(stopGrace))
 		}
 	}
 	return errors.Join(errs...)
@@ -157,7 +158,6 @@ func waitReady(ctx context.Context, p *process.Process, healthy func(context.Con
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	last := errors.New("it was never asked")
 	for {
 		attempt, stop := context.WithTimeout(ctx, 2*time.Second)
 		err := healthy(attempt)
@@ -165,13 +165,12 @@ func waitReady(ctx context.Context, p *process.Process, healthy func(context.Con
 		if err == nil {
 			return nil
 		}
-		last = err
 		select {
 		case <-p.Done():
 			return p.Err()
 		case <-ctx.Done():
 			return fmt.Errorf("cannot wait any longer for %s: %w (%w); the last lines of %s:\n%s",
-				p.Name(), ctx.Err(), last, p.LogPath(), process.Tail(p.LogPath(), 12))
+				p.Name(), ctx.Err(), err, p.LogPath(), process.Tail(p.LogPath(), 12))
 		case <-tick.C:
 		}
 	}

@@ -195,7 +195,7 @@ func (g *Generator) post(ctx context.Context, target string, tokens Tokens) (int
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
+	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
 		return 0, err
 	}

@@ -131,7 +131,7 @@ func readFile(path string, open opener) (*Trace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open trace: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer file.Close()
 	trace, err := ReadTrace(file)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read trace %s: %w", path, err)

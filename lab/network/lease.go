@@ -3,6 +3,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -26,14 +27,15 @@ type Lease struct {
 }
 
 // Acquire takes the first free block. Errors: all are taken, or loopback addresses other than 127.0.0.1 cannot be bound.
-func Acquire() (*Lease, error) {
+func Acquire(ctx context.Context) (*Lease, error) {
+	var config net.ListenConfig
 	root := netip.MustParsePrefix("127.1.0.0/16")
 	for n := range 1 << (blockBits - root.Bits()) {
 		a := root.Addr().As4()
 		a[2] = byte(n << (24 - blockBits))
 		block := netip.PrefixFrom(netip.AddrFrom4(a), blockBits)
 		address := block.Addr().Next()
-		socket, err := net.Listen("tcp", netip.AddrPortFrom(address, leasePort).String())
+		socket, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(address, leasePort).String())
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -25,16 +24,16 @@ import (
 )
 
 func TestTwoLabsGetDifferentBlocks(t *testing.T) {
-	first, err := network.Acquire()
+	first, err := network.Acquire(t.Context())
 	require.NoError(t, err)
-	defer first.Release()
-	second, err := network.Acquire()
+	t.Cleanup(func() { _ = first.Release() })
+	second, err := network.Acquire(t.Context())
 	require.NoError(t, err)
 	require.False(t, first.Pods.Overlaps(second.Pods), "%s and %s", first.Pods, second.Pods)
 	require.NoError(t, second.Release())
-	third, err := network.Acquire()
+	third, err := network.Acquire(t.Context())
 	require.NoError(t, err)
-	defer third.Release()
+	t.Cleanup(func() { _ = third.Release() })
 	require.Equal(t, second.Pods, third.Pods, "a released block is free again")
 }
 
@@ -47,6 +46,7 @@ func connect(t *testing.T, socket, address string) (int, net.Conn) {
 	fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", address)
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
 	return response.StatusCode, conn
 }
 
@@ -78,10 +78,7 @@ func TestProxyConnectsClusterIPsToReadyPodsAlone(t *testing.T) {
 		service("good", "10.96.0.10", map[string]string{"app": "a"}), service("empty", "10.96.0.11", map[string]string{"app": "b"}),
 		service("none", "10.96.0.12", nil),
 	)
-	dir, err := os.MkdirTemp("", "hr")
-	require.NoError(t, err)
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "s")
+	socket := filepath.Join(t.TempDir(), "s")
 	listener, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,14 +107,12 @@ func TestProxyConnectsClusterIPsToReadyPodsAlone(t *testing.T) {
 }
 
 func TestProxyRefusesBeforeThereIsAnAPIServer(t *testing.T) {
-	dir, err := os.MkdirTemp("", "hr")
-	require.NoError(t, err)
-	defer os.RemoveAll(dir)
-	listener, err := net.Listen("unix", filepath.Join(dir, "s"))
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	go func() {
 		_ = network.NewProxy(func() kubernetes.Interface { return nil }, slog.New(slog.DiscardHandler)).Serve(t.Context(), listener)
 	}()
-	status, _ := connect(t, filepath.Join(dir, "s"), "10.96.0.10:443")
+	status, _ := connect(t, socket, "10.96.0.10:443")
 	require.Equal(t, http.StatusBadGateway, status)
 }

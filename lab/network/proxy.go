@@ -103,14 +103,14 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to %q: %w", address, err)
 	}
-	if ip, err := netip.ParseAddr(host); err == nil && real(ip.Unmap()).IsLoopback() {
-		address = net.JoinHostPort(real(ip.Unmap()).String(), portText)
+	if ip, err := netip.ParseAddr(host); err == nil && loopback(ip.Unmap()).IsLoopback() {
+		address = net.JoinHostPort(loopback(ip.Unmap()).String(), portText)
 	} else {
 		client := p.client()
 		if client == nil {
 			return nil, errors.New("cannot look up services: the API server is not up yet")
 		}
-		if address, err = resolve(ctx, client, host, int32(port)); err != nil { //nolint:gosec // parsed as 16 bits
+		if address, err = resolve(ctx, client, host, int32(port)); err != nil {
 			return nil, err
 		}
 	}
@@ -157,7 +157,7 @@ func backend(ctx context.Context, client kubernetes.Interface, s *corev1.Service
 	if len(ready) == 0 {
 		return "", fmt.Errorf("service %s/%s has no Ready pod", s.Namespace, s.Name)
 	}
-	return ready[rand.IntN(len(ready))], nil //nolint:gosec // load balancing, not a secret
+	return ready[rand.IntN(len(ready))], nil
 }
 
 // Ready tells whether a Service would send traffic to the pod: it has an address, is not being deleted, and its Ready

@@ -48,8 +48,8 @@ func advertised(pod netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte{198, 18, a[2], a[3]})
 }
 
-// real is the opposite of advertised; other addresses stay as they are.
-func real(address netip.Addr) netip.Addr {
+// loopback is the opposite of advertised; other addresses stay as they are.
+func loopback(address netip.Addr) netip.Addr {
 	if !address.Is4() {
 		return address
 	}
@@ -138,7 +138,7 @@ func (s *Slices) reconcile(ctx context.Context, key cache.ObjectName) error {
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = api.Create(ctx, want, metav1.CreateOptions{})
-	case err == nil && !(equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) && equality.Semantic.DeepEqual(have.Ports, want.Ports)):
+	case err == nil && (!equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) || !equality.Semantic.DeepEqual(have.Ports, want.Ports)):
 		want.ResourceVersion = have.ResourceVersion
 		_, err = api.Update(ctx, want, metav1.UpdateOptions{})
 	}

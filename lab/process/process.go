@@ -43,14 +43,15 @@ type Process struct {
 
 // Start starts a child and enters it into the registry. Errors: the log cannot be opened, the binary cannot be run.
 func Start(o Options, reg *Registry) (*Process, error) {
-	if err := os.MkdirAll(filepath.Dir(o.LogPath), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(o.LogPath), 0o750); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", o.Name, err)
 	}
-	log, err := os.OpenFile(o.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(o.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", o.Name, err)
 	}
-	cmd := exec.Command(o.Path, o.Args...)
+	// Not CommandContext: the end is Stop's, which is gentle first.
+	cmd := exec.Command(o.Path, o.Args...) //nolint:noctx // see above
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = o.Env, o.Dir, log, log
 	// A group of its own, so that a terminal's Ctrl-C reaches the lab alone and the lab decides the order of the end.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -68,7 +69,7 @@ func Start(o Options, reg *Registry) (*Process, error) {
 func (p *Process) run(log *os.File, reg *Registry, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	if err := p.cmd.Start(); err != nil {
 		started <- err
 		return

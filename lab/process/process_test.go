@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -87,5 +86,5 @@ func TestStartNamesWhatCannotRun(t *testing.T) {
 	_, err := process.Start(process.Options{Name: "etcd", Path: "/nonexistent", LogPath: filepath.Join(t.TempDir(), "l")},
 		process.NewRegistry(filepath.Join(t.TempDir(), "p.json")))
 	require.ErrorContains(t, err, "cannot start etcd")
-	require.True(t, errors.Is(err, os.ErrNotExist))
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
