@@ -83,10 +83,13 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	}
 	l := &Lab{Progress: p, Dir: o.Dir, Source: source, Kubectl: components.Kubectl, registry: registry, failed: make(chan error, 8)}
 	if err := l.start(ctx, o, components, p); err != nil {
-		return nil, errors.Join(err, l.keepLogs(), l.Down())
+		if ctx.Err() != nil {
+			return nil, errors.Join(err, l.Down()) // it was asked to stop: nothing to look into
+		}
+		return nil, l.Abandon(err)
 	}
 	if err := writeState(o, l, components); err != nil {
-		return nil, errors.Join(err, l.Down())
+		return nil, l.Abandon(err)
 	}
 	return l, nil
 }
@@ -281,7 +284,12 @@ func (l *Lab) Down() error {
 	return errors.Join(append(errs, os.RemoveAll(l.Dir))...)
 }
 
-// keepLogs saves the logs of a lab that did not come up next to its state directory, which Down removes.
+// Abandon takes down a lab in which something failed, keeps its logs, and returns the failure with where they are.
+func (l *Lab) Abandon(failure error) error {
+	return errors.Join(failure, l.keepLogs(), l.Down())
+}
+
+// keepLogs saves the logs next to the state directory, which Down removes.
 func (l *Lab) keepLogs() error {
 	kept := l.Dir + ".failed-logs"
 	if err := os.RemoveAll(kept); err != nil {
@@ -298,6 +306,9 @@ func kubectl(ctx context.Context, path, kubeconfig string, args ...string) (stri
 	var out, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		return out.String(), fmt.Errorf("cannot run kubectl %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
 	}
 	return out.String(), nil

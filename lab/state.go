@@ -120,17 +120,17 @@ func claim(dir string, p *progress.Printer) (*process.Registry, error) {
 	return process.NewRegistry(registryPath(dir)), nil
 }
 
-// lockDir keeps two labs from claiming one directory at the same moment. The lock is a file beside the directory, whose
-// contents are removed.
+// lockDir keeps two labs from claiming one directory at the same moment. What is locked is the folder above, since the
+// directory's own contents are removed.
 func lockDir(dir string) (func(), error) {
-	f, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.Open(filepath.Dir(dir))
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the state directory: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot lock the state directory: %w", err), f.Close())
 	}
-	return func() { _ = os.Remove(f.Name()); _ = f.Close() }, nil
+	return func() { _ = f.Close() }, nil
 }
 
 func mustBeEmpty(dir string) error {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,8 +16,13 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err := app.New().ExecuteContext(ctx)
+	interrupted := ctx.Err() != nil
 	stop()
-	if err != nil {
+	switch {
+	case err != nil && interrupted && errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "headroom-lab: interrupted")
+		os.Exit(130) // as a shell reports SIGINT
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "headroom-lab:", err)
 		os.Exit(1)
 	}

@@ -200,6 +200,9 @@ func compile(ctx context.Context, work string, hide []string) error {
 	cmd := exec.CommandContext(ctx, "cc", args...) //nolint:gosec // fixed program, arguments from code
 	cmd.Stdin = strings.NewReader(source)
 	if out, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("cannot compile %s: %w", LibraryName, ctx.Err())
+		}
 		return fmt.Errorf("cannot compile %s: %w\n%s", LibraryName, err, out)
 	}
 	return nil

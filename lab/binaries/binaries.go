@@ -146,13 +146,16 @@ func countPackages(ctx context.Context, module, pkg string) int {
 	return bytes.Count(out, []byte("\n"))
 }
 
+// cgoFlags are those of the Makefile: others would compile go-nvml again, with 147 lines of NVIDIA's deprecations.
+const cgoFlags = "-g -O2 -Wno-deprecated-declarations"
+
 // Own builds the project's commands from source into dir and returns name → path. Go's build cache makes it a matter
 // of a second where nothing changed.
 func Own(ctx context.Context, source, dir string, commands ...string) (map[string]string, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot build the project's commands: %w", err)
 	}
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", "-o", dir + string(filepath.Separator)} // as make build does, or all is compiled twice
 	paths := map[string]string{}
 	for _, c := range commands {
 		args = append(args, "./cmd/"+c)
@@ -160,7 +163,14 @@ func Own(ctx context.Context, source, dir string, commands ...string) (map[strin
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = source
+	cmd.Env = os.Environ()
+	if os.Getenv("CGO_CFLAGS") == "" {
+		cmd.Env = append(cmd.Env, "CGO_CFLAGS="+cgoFlags)
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("cannot build %s: %w", strings.Join(commands, ", "), ctx.Err())
+		}
 		return nil, fmt.Errorf("cannot build %s: %w\n%s", strings.Join(commands, ", "), err, out)
 	}
 	return paths, nil

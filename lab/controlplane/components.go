@@ -75,7 +75,7 @@ func (c *ControlPlane) controllerManager(port int) *component {
 			"--root-ca-file=" + f.ca.CertFile, "--service-account-private-key-file=" + f.serviceAccounts.KeyFile,
 			"--cluster-signing-cert-file=" + f.ca.CertFile, "--cluster-signing-key-file=" + f.ca.KeyFile,
 			"--use-service-account-credentials", "--leader-elect=false", "--profiling=false",
-			"--node-monitor-period=1s", // 5 s by default, which is how long a fresh node would keep its not-ready taint
+			"--kube-api-qps=200", "--kube-api-burst=400", // 20 and 30 by default, which its forty controllers wait on when they start
 			// lab/network writes EndpointSlices instead: these would try loopback addresses and be refused, again and again.
 			"--controllers=*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
 			"--horizontal-pod-autoscaler-sync-period=" + c.options.HPASyncPeriod.String(),

@@ -119,12 +119,15 @@ func (r statusReport) print(w io.Writer) error {
 		return err
 	}
 	if r.Ready {
-		fmt.Fprintf(w, "\n%s\n", exportLine(r.Kubeconfig))
+		fmt.Fprintf(w, "\n%s\n", reach(r.Kubeconfig, r.Kubectl))
 	}
 	return nil
 }
 
-func exportLine(kubeconfig string) string { return "export KUBECONFIG=" + kubeconfig }
+// reach is what a shell needs to talk to the lab; kubectl of the same version is at hand for those who have none.
+func reach(kubeconfig, kubectl string) string {
+	return fmt.Sprintf("export KUBECONFIG=%s\nalias kubectl=%s   # if you have none", kubeconfig, kubectl)
+}
 
 // cluster reads which lab runs in dir.
 func cluster(dir, source string) (lab.Cluster, error) {
@@ -141,13 +144,13 @@ func cluster(dir, source string) (lab.Cluster, error) {
 	return lab.Cluster{Kubeconfig: state.Kubeconfig, Kubectl: state.Kubectl, Source: source}, nil
 }
 
-// wait returns when ctx ends or a part of the lab does.
-func wait(ctx context.Context, l *lab.Lab) error {
+// hold keeps the lab until ctx ends or a part of it does, and takes it down.
+func hold(ctx context.Context, l *lab.Lab) error {
 	select {
 	case <-ctx.Done():
-		return nil
+		return l.Down()
 	case err := <-l.Failed():
-		return err
+		return l.Abandon(err)
 	}
 }
 
@@ -165,7 +168,7 @@ func upCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(c.OutOrStdout(), "The lab is up; headroom-lab down ends it.\n%s\n", exportLine(host.state.Kubeconfig))
+				fmt.Fprintf(c.OutOrStdout(), "The lab is up; headroom-lab down ends it.\n%s\n", reach(host.state.Kubeconfig, host.state.Kubectl))
 				return host.keep()
 			}
 			o.Output = os.Stderr
@@ -173,8 +176,8 @@ func upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "The lab is up; Ctrl-C ends it.\n%s\n", exportLine(l.Kubeconfig))
-			return errors.Join(wait(c.Context(), l), l.Down())
+			fmt.Fprintf(c.OutOrStdout(), "The lab is up; Ctrl-C ends it.\n%s\n", reach(l.Kubeconfig, l.Kubectl))
+			return hold(c.Context(), l)
 		},
 	}
 	clusterFlags(c.Flags(), &o)

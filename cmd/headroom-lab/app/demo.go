@@ -28,7 +28,7 @@ func demoCommand() *cobra.Command {
 			}
 			defer func() {
 				if keep && c.Context().Err() == nil {
-					fmt.Fprintf(c.OutOrStdout(), "\nThe lab keeps running; headroom-lab down ends it.\n%s\n", exportLine(host.state.Kubeconfig))
+					fmt.Fprintf(c.OutOrStdout(), "\nThe lab keeps running; headroom-lab down ends it.\n%s\n", reach(host.state.Kubeconfig, host.state.Kubectl))
 					err = errors.Join(err, host.keep())
 					return
 				}

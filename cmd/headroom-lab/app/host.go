@@ -43,9 +43,9 @@ func hostCommand() *cobra.Command {
 				return err
 			}
 			if err := silence(filepath.Join(o.Dir, "logs", "host.log")); err != nil {
-				return errors.Join(err, l.Down())
+				return l.Abandon(err)
 			}
-			return errors.Join(wait(ctx, l), l.Down())
+			return hold(ctx, l)
 		},
 	}
 	clusterFlags(c.Flags(), &o)
