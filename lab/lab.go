@@ -24,9 +24,11 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"headroom.dev/headroom/gpu/nvmltest"
 	"headroom.dev/headroom/lab/binaries"
@@ -130,6 +132,8 @@ func (l *Lab) start(ctx context.Context, o Options, components binaries.Componen
 		return err
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the lab outlives its start
+	// client-go's own complaints, of an API server that is away, go to the lab's log too and not to the user's terminal.
+	running = klog.NewContext(running, logr.FromSlogHandler(l.log.Handler()))
 	l.cancel = cancel
 	socket := filepath.Join(l.Dir, "egress.sock")
 	if err := l.serveEgress(running, socket); err != nil {

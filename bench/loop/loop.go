@@ -174,8 +174,8 @@ func (b *bench) repeat(ctx context.Context) (sample, error) {
 	if err := until(ctx, calm, reactionLimit); err != nil {
 		return sample{}, fmt.Errorf("the service never became calm: %w", err)
 	}
-	// A whole period of calm, so that the HPA has seen it, and a random part of one.
-	if err := sleep(ctx, b.pace+time.Duration(b.random.Float64()*float64(b.pace))); err != nil {
+	// The HPA has just decided; a random part of its period makes the step independent of its clock.
+	if err := sleep(ctx, time.Duration(b.random.Float64()*float64(b.pace))); err != nil {
 		return sample{}, err
 	}
 	surge, err := b.generator(stepRate-calmRate, time.Hour)

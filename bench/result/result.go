@@ -3,6 +3,7 @@
 package result
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -83,15 +84,18 @@ func (r *Result) Print(w io.Writer) error {
 
 // Write writes dir/NAME.json.
 func (r *Result) Write(dir string) (path string, err error) {
-	raw, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
+	var raw bytes.Buffer
+	encoder := json.NewEncoder(&raw)
+	encoder.SetEscapeHTML(false) // "<= 2" is for people too
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(r); err != nil {
 		return "", fmt.Errorf("cannot write the result of %s: %w", r.Benchmark, err)
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", fmt.Errorf("cannot write the result of %s: %w", r.Benchmark, err)
 	}
 	path = filepath.Join(dir, r.Benchmark+".json")
-	if err := os.WriteFile(path, append(raw, '\n'), 0o644); err != nil { //nolint:gosec // a report that anybody may read
+	if err := os.WriteFile(path, raw.Bytes(), 0o644); err != nil { //nolint:gosec // a report that anybody may read
 		return "", fmt.Errorf("cannot write the result of %s: %w", r.Benchmark, err)
 	}
 	return path, nil

@@ -186,7 +186,8 @@ func (k *Kubelet) MachineFile(node string) string {
 // Run runs pods until ctx ends, then stops their processes, each with its pod's grace period, and returns nil. It returns
 // an error where it cannot start, or where a socket or a machine file cannot be kept up.
 func (k *Kubelet) Run(ctx context.Context) error {
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	// It ends after the workers, which have events to tell when they stop their containers.
+	broadcaster := record.NewBroadcaster(record.WithContext(context.WithoutCancel(ctx)))
 	defer broadcaster.Shutdown()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: k.config.Client.CoreV1().Events("")})
 	k.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "lab-kubelet"})

@@ -84,8 +84,8 @@ func RunSlices(ctx context.Context, client kubernetes.Interface, log *slog.Logge
 	if err != nil {
 		return fmt.Errorf("cannot watch pods: %w", err)
 	}
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 	stop := context.AfterFunc(ctx, s.queue.ShutDown)
 	defer stop()
 	for {

@@ -107,7 +107,8 @@ func TestPlane(t *testing.T) {
 	eventually("requests_per_second", "chat-1", "0")
 	eventually("gpu_utilization_percent", "chat-1", "50")
 	eventually("gpu_utilization_percent", "forger", "100") // a pod can speak for itself alone
-	eventually("gpu_utilization_percent", "victim", "no gpu_utilization_percent of pods demo/victim: no sample in 15s")
+	eventually("gpu_utilization_percent", "victim", "no gpu_utilization_percent of pods demo/victim: no sample in 15s: "+
+		"agent headroom-system/agent-a reports no GPU that is the pod's alone")
 	eventually("requests_per_second", "victim", "http://127.0.0.1:1/metrics: connection refused")
 	eventually("requests_per_second", "typo", "not scraped: annotation prometheus.io/port")
 	assert.Equal(t, 1, strings.Count(log.String(), "a pod is not scraped"))

@@ -36,7 +36,7 @@ func newExplainer(pods corelisters.PodLister, manager *scrape.Manager, trusted m
 	return x
 }
 
-// why says why the scrapes behind the metric give nothing for the pod, or "" if nothing is wrong with them.
+// why says why the scrapes behind the metric give nothing for the pod, or "" if nothing is known.
 func (x *explainer) why(name string, o metric.Object) string {
 	pod, err := x.pods.Pods(o.Namespace).Get(o.Name)
 	if err != nil {
@@ -61,9 +61,9 @@ func (x *explainer) scrapeOf(o metric.Object) string {
 	return "" // a watch event is on its way through
 }
 
-// ofAgents says what is wrong with the scrapes of the agents on a node.
+// ofAgents says what is wrong with the scrapes of the agents on a node; if nothing is, then the agent knows of no value.
 func (x *explainer) ofAgents(node string) string {
-	found := false
+	found := ""
 	for namespace := range x.trusted {
 		agents, err := x.pods.Pods(namespace).List(labels.Everything())
 		if err != nil {
@@ -77,14 +77,14 @@ func (x *explainer) ofAgents(node string) string {
 			if _, ok := x.manager.Status(o); !ok {
 				continue
 			}
-			found = true
+			found = fmt.Sprintf("agent %s/%s", agent.Namespace, agent.Name)
 			if reason := x.scrapeOf(o); reason != "" {
-				return fmt.Sprintf("agent %s/%s: %s", agent.Namespace, agent.Name, reason)
+				return found + ": " + reason
 			}
 		}
 	}
-	if !found {
+	if found == "" {
 		return "no agent is scraped on node " + node
 	}
-	return ""
+	return found + " reports no GPU that is the pod's alone"
 }
