@@ -185,7 +185,7 @@ func (l *Lab) startNodes(ctx, running context.Context, o Options, images map[str
 	if err := createNodes(ctx, l.Client, o); err != nil {
 		return err
 	}
-	step.Done(fmt.Sprintf("%d nodes with %d × %s", o.Nodes, o.GPUs, o.Product))
+	step.Done(fmt.Sprintf("%d × %d %s", o.Nodes, o.GPUs, o.Product))
 	return nil
 }
 

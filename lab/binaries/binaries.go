@@ -146,36 +146,6 @@ func countPackages(ctx context.Context, module, pkg string) int {
 	return bytes.Count(out, []byte("\n"))
 }
 
-// cgoFlags are those of the Makefile: others would compile go-nvml again, with 147 lines of NVIDIA's deprecations.
-const cgoFlags = "-g -O2 -Wno-deprecated-declarations"
-
-// Own builds the project's commands from source into dir and returns name → path. Go's build cache makes it a matter
-// of a second where nothing changed.
-func Own(ctx context.Context, source, dir string, commands ...string) (map[string]string, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("cannot build the project's commands: %w", err)
-	}
-	args := []string{"build", "-trimpath", "-o", dir + string(filepath.Separator)} // as make build does, or all is compiled twice
-	paths := map[string]string{}
-	for _, c := range commands {
-		args = append(args, "./cmd/"+c)
-		paths[c] = filepath.Join(dir, c)
-	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = source
-	cmd.Env = os.Environ()
-	if os.Getenv("CGO_CFLAGS") == "" {
-		cmd.Env = append(cmd.Env, "CGO_CFLAGS="+cgoFlags)
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("cannot build %s: %w", strings.Join(commands, ", "), ctx.Err())
-		}
-		return nil, fmt.Errorf("cannot build %s: %w\n%s", strings.Join(commands, ", "), err, out)
-	}
-	return paths, nil
-}
-
 // Source finds the project's root: the nearest folder at or above start whose go.mod names the project's module.
 func Source(start string) (string, error) {
 	for dir := start; ; dir = filepath.Dir(dir) {
@@ -191,10 +161,6 @@ func Source(start string) (string, error) {
 }
 
 func cacheDir(module string, v versions) (string, error) {
-	base, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("cannot find a cache folder: %w", err)
-	}
 	h := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum"} {
 		raw, err := os.ReadFile(filepath.Join(module, name))
@@ -204,7 +170,16 @@ func cacheDir(module string, v versions) (string, error) {
 		h.Write(raw)
 	}
 	fmt.Fprint(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, v.ldflags())
-	dir := filepath.Join(base, "headroom", "components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
+	return makeCache("components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
+}
+
+// makeCache makes a folder of this project in the user's cache.
+func makeCache(parts ...string) (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find a cache folder: %w", err)
+	}
+	dir := filepath.Join(append([]string{base, "headroom"}, parts...)...)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", fmt.Errorf("cannot make the cache folder: %w", err)
 	}
