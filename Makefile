@@ -15,7 +15,6 @@ MODULES = $(patsubst %/,%,$(dir $(shell find . -name go.mod -not -path '*/.*' -n
 
 # Passed on to the program that the target runs.
 DEMO_FLAGS ?=
-LAB_FLAGS ?=
 BENCH_FLAGS ?=
 TEST_FLAGS ?=
 LINT_FLAGS ?=
@@ -25,14 +24,6 @@ LINT_FLAGS ?=
 .PHONY: demo
 demo: build ## Bring up a real control plane with simulated GPU nodes and watch the HPA scale (DEMO_FLAGS="--keep --json FILE")
 	bin/headroom-lab demo $(DEMO_FLAGS)
-
-.PHONY: lab-up
-lab-up: build ## Bring the lab up and leave it running (LAB_FLAGS="--nodes 4 --gpus 8")
-	bin/headroom-lab up $(LAB_FLAGS)
-
-.PHONY: lab-down
-lab-down: build ## Take the lab down
-	bin/headroom-lab down $(LAB_FLAGS)
 
 ##@ Build and test
 
@@ -59,7 +50,7 @@ test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the co
 ##@ Measure
 
 .PHONY: bench-loop
-bench-loop: build ## Time a load step to its metric, the HPA's decision and the first Ready pod (BENCH_FLAGS="--repetitions 3")
+bench-loop: build ## Time a load step to its metric, the HPA's decision and the first Ready pod; 20 minutes (BENCH_FLAGS="--repetitions 3")
 	$(GO) run ./bench/loop $(BENCH_FLAGS)
 
 ##@ Keep tidy
