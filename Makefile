@@ -45,6 +45,7 @@ test-race: ## Run what needs no lab under the race detector
 
 .PHONY: test-e2e
 test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the control plane once (TEST_FLAGS="-run X -v")
+	bin/headroom-lab prepare # go test shows nothing of a package until its end
 	$(GO) test ./lab/e2e/... -count=1 -timeout 25m $(TEST_FLAGS)
 
 ##@ Measure

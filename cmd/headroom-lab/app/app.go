@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"headroom.dev/headroom/lab"
+	"headroom.dev/headroom/lab/binaries"
 	"headroom.dev/headroom/lab/process"
 	"headroom.dev/headroom/lab/progress"
 )
@@ -28,7 +30,7 @@ func New() *cobra.Command {
 			"It needs no container engine, no root and no GPU. The first run builds the control plane (about ten minutes on two cores).",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), hostCommand(), downCommand(), statusCommand(), demoCommand(), loadCommand())
+	root.AddCommand(prepareCommand(), upCommand(), hostCommand(), downCommand(), statusCommand(), demoCommand(), loadCommand())
 	return root
 }
 
@@ -156,6 +158,27 @@ func hold(ctx context.Context, l *lab.Lab) error {
 
 func outputFlag(f *pflag.FlagSet, output *string) {
 	f.StringVarP(output, "output", "o", "table", "table or json")
+}
+
+func prepareCommand() *cobra.Command {
+	var source string
+	c := &cobra.Command{
+		Use: "prepare", Short: "Build the control plane into the cache, as up and demo do when it is missing", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			root, err := lab.FindSource(source)
+			if err != nil {
+				return err
+			}
+			components, err := binaries.Ensure(c.Context(), root, progress.New(os.Stderr))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: in %s\n", components.Versions, filepath.Dir(components.Kubectl))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&source, "source", "", "a folder inside a checkout of the project (default: the working directory)")
+	return c
 }
 
 func upCommand() *cobra.Command {
