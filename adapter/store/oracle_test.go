@@ -241,10 +241,11 @@ func TestPromQLAgreesWithTheOracle(t *testing.T) {
 		MaxSamples: 1e6, Timeout: time.Minute, LookbackDelta: oracleKeep / 2,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return 1000 },
 	})
+	// None looks back further than oracleKeep, the engine's LookbackDelta included: beyond it the store owes nothing.
 	exprs := []string{
 		`a_total`, `sum by (namespace, pod) (rate(a_total[5s]))`, `increase(a_total[8s])`, `irate(a_total{le!=""}[4s])`, `resets(a_total[8s])`,
 		`histogram_quantile(0.9, sum by (namespace, pod, le) (rate(h_bucket[8s])))`, `avg by (pod) (b) or max by (pod) (a_total)`,
-		`max_over_time(b[6s:1s])`, `rate(a_total[3s] offset 4s)`, `{__name__=~"a_total|b"}`, `count by (__name__) ({__name__=~".+"})`, `b offset 3s`,
+		`max_over_time(b[4s:1s])`, `rate(a_total[3s] offset 4s)`, `{__name__=~"a_total|b"}`, `count by (__name__) ({__name__=~".+"})`, `b offset 3s`,
 		`quantile_over_time(0.5, a_total[7s]) / on (pod, le) last_over_time(a_total[7s])`, `absent(b)`, `timestamp(b)`,
 	}
 	eval := func(q storage.Queryable, expr string, now int64) string {
