@@ -134,8 +134,14 @@ func (p *Process) ExitCode() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Stop sends SIGTERM to the child's group and SIGKILL after grace, and waits for the end.
+// Stop sends SIGTERM to the child's group and SIGKILL after grace, and waits for the end. A child that has ended already is
+// sent nothing: its id may be another process's by now.
 func (p *Process) Stop(grace time.Duration) error {
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
 	p.mu.Lock()
 	p.stopping = true
 	p.mu.Unlock()

@@ -1,8 +1,11 @@
 package process_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +46,14 @@ func TestUnaskedEndCarriesTheLogsLastLines(t *testing.T) {
 	require.Equal(t, 3, p.ExitCode())
 }
 
+func TestAChildThatEndsAtOnceStillTellsWhy(t *testing.T) {
+	for range 50 { // it may end before or after it is entered into the registry
+		p, _ := start(t, "echo unknown flag >&2; exit 2")
+		ended(t, p)
+		require.ErrorContains(t, p.Err(), "unknown flag")
+	}
+}
+
 func TestStopKillsWhatIgnoresSIGTERMAndItsChildren(t *testing.T) {
 	dir := t.TempDir()
 	pidFile := filepath.Join(dir, "grandchild")
@@ -68,6 +79,27 @@ func TestReapEndsAFormerLabsChildrenAndSparesRecycledIDs(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, killed, 1)
 	ended(t, p)
+}
+
+func TestStopLeavesTheGroupOfAnEndedChildAlone(t *testing.T) {
+	// The child ends and leaves a process in its group: the group stands for whoever has the recycled id.
+	pidFile := filepath.Join(t.TempDir(), "left")
+	p, _ := start(t, "sleep 600 >/dev/null 2>&1 & echo $! > "+pidFile+"; exit 3")
+	ended(t, p)
+	raw, err := os.ReadFile(pidFile)
+	require.NoError(t, err)
+	left, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Kill(left, syscall.SIGKILL) })
+
+	require.NoError(t, p.Stop(time.Second))
+	// The kernel ends a sleep that was sent SIGTERM within milliseconds.
+	require.Never(t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", left))
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	}, 200*time.Millisecond, 10*time.Millisecond, "it was sent a signal")
+	var exit *process.ExitError
+	require.ErrorAs(t, p.Err(), &exit, "the end was not asked for, whatever comes after")
 }
 
 func TestReapOfNothingAndOfGarbage(t *testing.T) {

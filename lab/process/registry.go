@@ -51,6 +51,9 @@ func (r *Registry) list() []Entry {
 
 func (r *Registry) add(pid int, name string) error {
 	start, err := startTime(pid)
+	if errors.Is(err, errZombie) {
+		return nil // ended at once, and not waited for yet: there is nothing to find later, and its log says why
+	}
 	if err != nil {
 		return fmt.Errorf("cannot read the start time of %s: %w", name, err)
 	}
