@@ -30,12 +30,34 @@ func (o Object) String() string {
 	return o.Resource + " " + o.Namespace + "/" + o.Name
 }
 
-// Descriptor says which metric is served for which kind of object.
+// Pods, Services, Deployments and Namespaces are resources as Object and Descriptor spell them.
+const (
+	Pods        = "pods"
+	Services    = "services"
+	Deployments = "deployments.apps"
+	Namespaces  = "namespaces"
+)
+
+// External stands in place of a resource for metrics of external.metrics.k8s.io, which describe no object.
+const External = ""
+
+// Descriptor says which metric is served for which kind of object, or as an external metric.
 type Descriptor struct {
-	Name     string // as users write it in an HPA, "requests_per_second"
-	Resource string // as in Object
-	Unit     string // for people: "1/s", "ms", "percent"
+	Name       string // as users write it in an HPA, "requests_per_second"
+	Resource   string // as in Object, or External
+	Namespaced bool   // whether the objects live in namespaces; true for external metrics, which are asked for in one
+	Unit       string // for people: "1/s", "ms", "percent"
 }
+
+// Fallback says what stands in for a value that is missing. Rules serve none unless they are told to.
+type Fallback string
+
+// The kinds of fallback.
+const (
+	NoFallback   Fallback = ""       // the value is measured
+	HeldFallback Fallback = "held"   // the last measured value, served longer than its maximum age
+	SetFallback  Fallback = "stated" // a number that the rule states
+)
 
 // Value is one number for one object.
 type Value struct {
@@ -45,6 +67,26 @@ type Value struct {
 	Time time.Time
 	// Window is the range that the expression looks back over; zero for an instantaneous value.
 	Window time.Duration
+	// Rule names the rule that gave the value.
+	Rule string
+	// Fallback marks a value that is not a young enough measurement. Time then stays that of the last measurement; where
+	// there never was one it is the time since which the fallback is in force.
+	Fallback Fallback
+	// IncludeLoading says that the rule wants the value served for pods that are still loading, too.
+	IncludeLoading bool
+}
+
+// Candidate is what one rule says of one object: a value, or the *AbsentError or other error that stands in its place.
+type Candidate struct {
+	Rule  string
+	Value Value
+	Err   error
+}
+
+// Series is one value of an external metric.
+type Series struct {
+	Labels map[string]string // never nil, without __name__; shared, not to be changed
+	Value
 }
 
 // Age returns how old the value is at now.
@@ -68,5 +110,19 @@ type UnknownError struct {
 }
 
 func (e *UnknownError) Error() string {
+	if e.Resource == External {
+		return fmt.Sprintf("no rule defines %s as an external metric", e.Metric)
+	}
 	return fmt.Sprintf("no rule defines %s for %s", e.Metric, e.Resource)
+}
+
+// AmbiguousError is returned for a request of an external metric whose selector means values that do not belong together,
+// such as the same requests once per Service and once per Deployment: the HPA would add them up.
+type AmbiguousError struct {
+	Metric string
+	Reason string // what is mixed and how to ask for one of it
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%s is ambiguous: %s", e.Metric, e.Reason)
 }
