@@ -8,10 +8,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// path is how an answer was read.
+type path int
+
+const (
+	byParser path = iota // by Prometheus' parser
+	byLayout             // by the layout of the former answer
+)
+
 // metrics are the Manager's own; none has a label per target.
 type metrics struct {
 	duration prometheus.Histogram
 	outcomes *prometheus.CounterVec
+	paths    [2]prometheus.Counter
+	bytes    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, targets func() int) *metrics {
@@ -27,18 +37,29 @@ func newMetrics(reg prometheus.Registerer, targets func() int) *metrics {
 		outcomes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "headroom_adapter_scrapes_total", Help: "Finished scrapes by outcome.",
 		}, []string{"outcome"}),
+		bytes: f.NewCounter(prometheus.CounterOpts{
+			Name: "headroom_adapter_scrape_bytes_total", Help: "Bytes of answers, decompressed.",
+		}),
 	}
-	for _, o := range []outcome{outcomeSuccess, outcomeTimeout, outcomeTransport, outcomeStatus, outcomeTooLarge, outcomeParse} {
+	paths := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "headroom_adapter_scrape_parses_total",
+		Help: "Good answers by how they were read: by the layout of the former one, or by the full parser.",
+	}, []string{"path"})
+	m.paths = [...]prometheus.Counter{byParser: paths.WithLabelValues("parser"), byLayout: paths.WithLabelValues("layout")}
+	for _, o := range []outcome{outcomeSuccess, outcomeSettings, outcomeTimeout, outcomeTransport, outcomeStatus, outcomeTooLarge, outcomeParse} {
 		m.outcomes.WithLabelValues(string(o))
 	}
 	return m
 }
 
-func (m *metrics) observe(took time.Duration, err error) {
+func (m *metrics) observe(took time.Duration, size int, how path, err error) {
+	m.duration.Observe(took.Seconds())
+	m.bytes.Add(float64(size))
 	o := outcomeSuccess
 	if failed, ok := errors.AsType[*scrapeError](err); ok {
 		o = failed.outcome
+	} else {
+		m.paths[how].Inc()
 	}
-	m.duration.Observe(took.Seconds())
 	m.outcomes.WithLabelValues(string(o)).Inc()
 }

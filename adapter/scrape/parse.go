@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"slices"
 	"strings"
 
 	"github.com/prometheus/common/model"
@@ -14,34 +13,47 @@ import (
 	"github.com/prometheus/prometheus/model/textparse"
 )
 
-// exposition is one answer on its way to samples.
-type exposition struct {
-	body  []byte
-	last  []byte // the part of body in the last good entry
-	names nameFilter
-	merge *merger
-	limit int
-	out   []Sample
+// samples are the wanted ones of one answer, in its order.
+type samples struct {
+	labels []labels.Labels
+	values []float64
 }
 
-// parse reads one exposition and returns the wanted samples with the target's labels merged in. Any fault, in a wanted
-// line or not, fails the whole.
-func parse(body []byte, contentType string, wants func(string) bool, merge *merger, limit int) ([]Sample, error) {
+// exposition is one answer on its way to samples.
+type exposition struct {
+	body  []byte // terminated
+	names nameFilter
+	merge *merger
+	limit int       // of wanted samples
+	known []segment // the answer's layout, which then says what is wanted in the place of names; nil if it is not known
+	trace *tracer   // takes the layout down; nil if nobody asks
+	out   samples
+
+	last  []byte // the part of body in the last good entry
+	index int    // of the sample at hand
+}
+
+// terminate ends the last line as the parser would, but here, so that the offsets of its slices hold in one array.
+func terminate(body []byte, contentType string) []byte {
 	if n := len(body); n > 0 && body[n-1] != '\n' && !strings.HasPrefix(contentType, "application/openmetrics-text") {
-		body = append(body, '\n') // as the parser would, but kept here so that line can count on one array
+		return append(body, '\n')
 	}
-	p, err := newParser(body, contentType)
+	return body
+}
+
+// parse reads everything. Any fault, in a wanted line or not, fails the whole.
+func (e *exposition) parse(contentType string) error {
+	p, err := newParser(e.body, contentType)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e := &exposition{body: body, names: nameFilter{wants: wants}, merge: merge, limit: limit}
 	for {
 		entry, err := p.Next()
 		if errors.Is(err, io.EOF) {
-			return e.out, nil
+			return nil
 		}
 		if err != nil {
-			return nil, &scrapeError{outcomeParse, fmt.Sprintf("line %d: %s", lineAfter(e.body, e.last), shorten(err.Error()))}
+			return &scrapeError{outcomeParse, fmt.Sprintf("line %d: %s", lineAfter(e.body, e.last), shorten(err.Error()))}
 		}
 		switch entry {
 		case textparse.EntryHelp:
@@ -54,7 +66,7 @@ func parse(body []byte, contentType string, wants func(string) bool, merge *merg
 			e.last = p.Comment()
 		case textparse.EntrySeries:
 			if err := e.series(p); err != nil {
-				return nil, err
+				return err
 			}
 		default: // native histograms are in no text format
 		}
@@ -65,22 +77,41 @@ func parse(body []byte, contentType string, wants func(string) bool, merge *merg
 func (e *exposition) series(p textparse.Parser) error {
 	series, _, value := p.Series()
 	e.last = series
-	if !e.names.pass(series) {
+	ls, wanted, err := e.wanted(p, series)
+	if err != nil {
+		return err
+	}
+	e.index++
+	if e.trace != nil {
+		e.trace.sample(e.body, offset(e.body, series)+len(series), wanted)
+	}
+	if !wanted {
 		return nil
+	}
+	if len(e.out.values) == e.limit {
+		return &scrapeError{outcomeTooLarge, fmt.Sprintf("the answer has more than the limit of %d samples", e.limit)}
+	}
+	e.out.labels = append(e.out.labels, ls)
+	e.out.values = append(e.out.values, value)
+	return nil
+}
+
+// wanted returns the labels of the series at which the parser stands, if it is wanted.
+func (e *exposition) wanted(p textparse.Parser, series []byte) (labels.Labels, bool, error) {
+	if e.known != nil && !e.known[e.index].wanted || e.known == nil && !e.names.pass(series) {
+		return labels.EmptyLabels(), false, nil
 	}
 	var exposed labels.Labels
 	p.Labels(&exposed)
 	if name, twice := exposed.HasDuplicateLabelNames(); twice {
-		return &scrapeError{outcomeParse, fmt.Sprintf("label %.40q twice in one series", name)}
+		return labels.EmptyLabels(), false, &scrapeError{outcomeParse, fmt.Sprintf("label %.40q twice in one series", name)}
 	}
-	if !e.names.wants(exposed.Get(model.MetricNameLabel)) {
-		return nil
+	// Without relabelling the name is what is exposed.
+	if e.known == nil && !e.names.all && !e.names.wants(exposed.Get(model.MetricNameLabel)) {
+		return labels.EmptyLabels(), false, nil
 	}
-	if len(e.out) == e.limit {
-		return &scrapeError{outcomeTooLarge, fmt.Sprintf("the answer has more than the limit of %d samples", e.limit)}
-	}
-	e.out = append(e.out, Sample{Labels: e.merge.labels(exposed), Value: value})
-	return nil
+	ls, kept := e.merge.labels(exposed)
+	return ls, kept && (e.known != nil || e.names.wants(ls.Get(model.MetricNameLabel))), nil
 }
 
 func newParser(body []byte, contentType string) (textparse.Parser, error) {
@@ -101,12 +132,16 @@ func newParser(body []byte, contentType string) (textparse.Parser, error) {
 // nameFilter asks once per run of equal names, which is once per family in an orderly exposition.
 type nameFilter struct {
 	wants func(string) bool
+	all   bool // let all names pass: relabelling can make any of them a wanted one
 	last  []byte
 	ok    bool
 }
 
 // pass says whether the series may be wanted by the bytes of its name; {"quoted names"} pass unseen.
 func (f *nameFilter) pass(series []byte) bool {
+	if f.all {
+		return true
+	}
 	name := series
 	if i := bytes.IndexAny(series, "{ \t"); i >= 0 {
 		name = series[:i]
@@ -118,54 +153,4 @@ func (f *nameFilter) pass(series []byte) bool {
 		f.last, f.ok = name, f.wants(string(name))
 	}
 	return f.ok
-}
-
-// lineAfter returns the number of the first line that is not empty after the one in which part begins; part is a slice of body or nil.
-func lineAfter(body, part []byte) int {
-	at := 0
-	if part != nil && cap(part) <= cap(body) {
-		at = min(cap(body)-cap(part), len(body)) // slices of one array end at the same place, so capacities give the offset
-		if end := bytes.IndexByte(body[at:], '\n'); end >= 0 {
-			at += end + 1
-		}
-	}
-	for at < len(body) && body[at] == '\n' {
-		at++
-	}
-	return 1 + bytes.Count(body[:at], []byte{'\n'})
-}
-
-// merger puts a target's labels on what it exposes, by Prometheus' rules.
-type merger struct {
-	target  labels.Labels
-	honor   bool
-	builder *labels.Builder
-}
-
-func newMerger(target labels.Labels, honor bool) *merger {
-	return &merger{target: target, honor: honor, builder: labels.NewBuilder(labels.EmptyLabels())}
-}
-
-func (m *merger) labels(exposed labels.Labels) labels.Labels {
-	m.builder.Reset(exposed)
-	var clashes []labels.Label
-	m.target.Range(func(l labels.Label) {
-		if m.honor && exposed.Has(l.Name) {
-			return // even when empty: so an exporter says that a series belongs to no pod
-		}
-		if old := exposed.Get(l.Name); old != "" {
-			clashes = append(clashes, labels.Label{Name: l.Name, Value: old})
-		}
-		m.builder.Set(l.Name, l.Value)
-	})
-	// The shortest first, as in Prometheus: an exposed exported_x then makes way for x, and not the other way round.
-	slices.SortStableFunc(clashes, func(a, b labels.Label) int { return len(a.Name) - len(b.Name) })
-	for _, l := range clashes {
-		name := model.ExportedLabelPrefix + l.Name
-		for m.builder.Get(name) != "" {
-			name = model.ExportedLabelPrefix + name
-		}
-		m.builder.Set(name, l.Value)
-	}
-	return m.builder.Labels()
 }

@@ -1,9 +1,11 @@
 package scrape
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -28,10 +30,16 @@ type sink struct {
 
 	mu      sync.Mutex
 	appends []appended
+	series  map[uint64]labels.Labels // by ref
 	forgot  map[string]int
 	gone    map[string]bool
 	err     error
+	full    bool // no room for further series
 	reuse   bool // an ID may come back after Forget
+
+	ref     uint64        // the last one given
+	asked   int           // for labels
+	version atomic.Uint64 // from 1 on "other" is wanted, too
 }
 
 type appended struct {
@@ -41,18 +49,38 @@ type appended struct {
 }
 
 func newSink(t *testing.T) *sink {
-	return &sink{t: t, forgot: map[string]int{}, gone: map[string]bool{}}
+	return &sink{t: t, series: map[uint64]labels.Labels{}, forgot: map[string]int{}, gone: map[string]bool{}}
 }
 
-func (s *sink) Wants(name string) bool { return wantRequests(name) }
+func (s *sink) WantsVersion() uint64 { return s.version.Load() }
 
-func (s *sink) Append(target string, at time.Time, samples []Sample) error {
+func (s *sink) Wants(name string) bool {
+	return wantRequests(name) || s.version.Load() > 0 && name == "other"
+}
+
+func (s *sink) Append(target string, at time.Time, refs []uint64, values []float64, labelsOf func(int) labels.Labels) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone[target] && !s.reuse {
 		s.t.Errorf("append to %s after Forget", target)
 	}
-	s.appends = append(s.appends, appended{target, at, render(samples)})
+	require.Len(s.t, values, len(refs))
+	var out samples
+	for i, ref := range refs {
+		ls, found := s.series[ref]
+		if !found {
+			s.asked++
+			ls = labelsOf(i)
+			if s.full {
+				continue
+			}
+			s.ref++
+			s.series[s.ref] = ls
+			refs[i] = s.ref
+		}
+		out.labels, out.values = append(out.labels, ls), append(out.values, values[i])
+	}
+	s.appends = append(s.appends, appended{target, at, render(out)})
 	return s.err
 }
 
@@ -91,21 +119,56 @@ func targetOf(name, url string) Target {
 	}
 }
 
-// answer is a RoundTripper made of a function.
-type answer func(*http.Request) (*http.Response, error)
+// handler answers one request; a nil response hangs up.
+type handler func(*http.Request) *http.Response
 
-func (a answer) RoundTrip(r *http.Request) (*http.Response, error) { return a(r) }
-
-// virtual returns a Manager whose targets are answered by the function; for synctest bubbles, where no socket is of use.
-func virtual(s *sink, opts Options, a answer) *Manager {
+// virtual returns a Manager whose targets are answered by the function over pipes; for synctest bubbles, where no socket
+// is of use.
+func virtual(s *sink, opts Options, h handler) *Manager {
 	m := NewManager(s, opts)
-	m.fetcher.client.Transport = a
+	m.dial = func(_ context.Context, _, address string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go h.serve(theirs) //nolint:contextcheck // the other side's own
+		return ours, nil
+	}
 	return m
 }
 
-func ok(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("http_requests_total 1\n"))}, nil
+// serve answers until the other side hangs up, which ends the context of the request.
+func (h handler) serve(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		peeked := make(chan struct{})
+		go func() {
+			defer close(peeked)
+			if _, err := r.Peek(1); err != nil {
+				cancel()
+			}
+		}()
+		resp := h(req.WithContext(ctx)) //nolint:bodyclose // written below
+		if resp == nil || resp.Write(conn) != nil {
+			cancel()
+			return
+		}
+		<-peeked
+		cancel()
+	}
 }
+
+func reply(body string) *http.Response {
+	return &http.Response{
+		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+		ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
+	}
+}
+
+func ok(*http.Request) *http.Response { return reply("http_requests_total 1\n") }
 
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -144,10 +207,10 @@ func TestPace(t *testing.T) {
 func TestHangingTargetDoesNotSlowTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink(t)
-		m := virtual(s, Options{}, func(r *http.Request) (*http.Response, error) {
-			if r.URL.Host == "hangs" {
+		m := virtual(s, Options{}, func(r *http.Request) *http.Response {
+			if r.Host == "hangs" {
 				<-r.Context().Done()
-				return nil, r.Context().Err()
+				return nil
 			}
 			return ok(r)
 		})
@@ -170,7 +233,7 @@ func TestRemoveInMidScrape(t *testing.T) {
 		s := newSink(t)
 		cancelled := make(chan struct{})
 		release := make(chan struct{})
-		m := virtual(s, Options{Timeout: time.Minute}, func(r *http.Request) (*http.Response, error) {
+		m := virtual(s, Options{Timeout: time.Minute}, func(r *http.Request) *http.Response {
 			<-r.Context().Done()
 			close(cancelled)
 			<-release // an answer that arrives although the request was given up
@@ -244,9 +307,9 @@ func TestRecovery(t *testing.T) {
 		s := newSink(t)
 		var down atomic.Bool
 		down.Store(true)
-		m := virtual(s, Options{}, func(r *http.Request) (*http.Response, error) {
+		m := virtual(s, Options{}, func(r *http.Request) *http.Response {
 			if down.Load() {
-				return nil, context.DeadlineExceeded
+				return nil
 			}
 			return ok(r)
 		})
@@ -269,9 +332,11 @@ func TestOwnMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink(t)
-		m := virtual(s, Options{Registerer: reg}, func(r *http.Request) (*http.Response, error) {
-			if r.URL.Host == "bad" {
-				return &http.Response{StatusCode: http.StatusTeapot, Header: http.Header{}, Body: http.NoBody}, nil
+		m := virtual(s, Options{Registerer: reg}, func(r *http.Request) *http.Response {
+			if r.Host == "bad" {
+				resp := reply("")
+				resp.StatusCode = http.StatusTeapot
+				return resp
 			}
 			return ok(r)
 		})
@@ -287,6 +352,7 @@ func TestOwnMetrics(t *testing.T) {
 # HELP headroom_adapter_scrapes_total Finished scrapes by outcome.
 # TYPE headroom_adapter_scrapes_total counter
 headroom_adapter_scrapes_total{outcome="parse"} 0
+headroom_adapter_scrapes_total{outcome="settings"} 0
 headroom_adapter_scrapes_total{outcome="status"} 1
 headroom_adapter_scrapes_total{outcome="success"} 1
 headroom_adapter_scrapes_total{outcome="timeout"} 0
