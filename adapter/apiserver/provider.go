@@ -1,39 +1,45 @@
-// Package apiserver serves custom.metrics.k8s.io, in the versions v1beta1 and v1beta2, over a Reader.
+// Package apiserver serves custom.metrics.k8s.io (v1beta1 and v1beta2), external.metrics.k8s.io and query.headroom.dev over
+// a Reader.
 //
 // Guarantees:
 //   - A value bears the time at which its data was measured and the window it looks over, never the time of the request.
 //   - An object without a value is left out of a list; when none has one, and for a single object, the answer is a 404
 //     Status whose message says per object why. The HPA controller copies it into the condition that people read.
-//   - A pod that terminates, has ended or is gone has no value, however fresh its last one is.
+//   - A pod that terminates, has ended or is gone has no value, however fresh its last one is; nor has one that is loading,
+//     unless its rule says otherwise.
+//   - A value that is not measured bears the label FallbackLabel: in metric.selector (v1beta2) or selector (v1beta1) of
+//     custom metrics, in metricLabels of external ones. Metric selectors see it, so that "!headroom.dev/fallback" asks for
+//     measured values alone; the HPA controller, which sends and reads no such label unless told to, is not disturbed.
+//   - No list has an object twice.
 //   - Faults of the request are 400, what does not exist is 404; never 200 with a Status, which crashed controllers.
-//   - Discovery costs as much as there are metrics, whatever the number of pods, and does not depend on any source being up.
+//   - Discovery costs as much as there are metrics, whatever the number of objects, follows the rules within a second, is
+//     never empty and does not depend on any source being up.
+//   - Requests are answered from memory; only selecting objects other than pods by labels asks the API server.
 package apiserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	corelisters "k8s.io/client-go/listers/core/v1"
-	"k8s.io/metrics/pkg/apis/custom_metrics"
+	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/provider"
 
 	"headroom.dev/headroom/adapter/metric"
+	"headroom.dev/headroom/api/query"
 )
+
+// FallbackLabel marks values that are not measured; its value is a metric.Fallback.
+const FallbackLabel = "headroom.dev/fallback"
 
 // Reader has the values. Its methods are called concurrently and answer from memory.
 type Reader interface {
@@ -41,157 +47,67 @@ type Reader interface {
 	Metrics() []metric.Descriptor
 	// Lookup returns the value, a *metric.UnknownError or a *metric.AbsentError.
 	Lookup(name string, o metric.Object, now time.Time) (metric.Value, error)
+	// Objects yields the objects of a namespace, "" for all, that have or lately had a value.
+	Objects(name, resourceName, namespace string) iter.Seq[metric.Object]
+	// External returns the values of an external metric whose labels match. The error is a *metric.UnknownError, a
+	// *metric.AbsentError where there are none, or a *metric.AmbiguousError.
+	External(name, namespace string, match func(map[string]string) bool, now time.Time) ([]metric.Series, error)
+	// Candidates returns what each rule says of the object, in the order in which they are asked.
+	Candidates(name string, o metric.Object, now time.Time) []metric.Candidate
 }
 
-// Options of a Provider; all but Registerer are required.
+// Options of a Provider. Registerer may be nil.
 type Options struct {
-	Reader Reader
-	Pods   corelisters.PodLister
+	Reader    Reader
+	Pods      cache.Indexer // with namespaces and PodIndexers
+	Directory metric.Directory
+	Kinds     *Kinds
+	Names     Lister // of objects other than pods
 	// Why says what else is known about why the object has no such metric, "http://10.1.2.3:8000/metrics: connection
 	// refused", or "". It is asked for at most three objects of an answer.
 	Why func(metricName string, o metric.Object) string
+	// Rules returns every rule with how it fared, in the order in which they are asked.
+	Rules func(now time.Time) []query.Rule
+	// Prometheus returns Prometheus' HTTP API, at /api/v1/…, over the series of one namespace, "" for all.
+	Prometheus func(namespace string) http.Handler
 	// Now is the clock by which the Reader's values are stamped.
 	Now        func() time.Time
 	Registerer prometheus.Registerer
 }
 
-// Provider answers for the metrics of pods.
+// Provider answers for custom and external metrics.
 type Provider struct {
-	opts Options
-	age  prometheus.Histogram
+	opts                   Options
+	customAge, externalAge prometheus.Observer
+	fallbacks              *prometheus.CounterVec
+	rarities               rarities
 }
 
-var _ provider.CustomMetricsProvider = (*Provider)(nil)
-
-const pods = "pods"
+var _ provider.MetricsProvider = (*Provider)(nil)
 
 // NewProvider returns a Provider.
 func NewProvider(opts Options) *Provider {
+	age := promauto.With(opts.Registerer).NewHistogramVec(prometheus.HistogramOpts{
+		Name: "headroom_adapter_served_value_age_seconds", Help: "Age of the data behind each value at the time it was served.",
+		// The API's own times are whole seconds and its freshness histogram starts at one second; we aim at less than two.
+		Buckets: []float64{0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 15, 30, 60},
+	}, []string{"api"})
 	return &Provider{
-		opts: opts,
-		age: promauto.With(opts.Registerer).NewHistogram(prometheus.HistogramOpts{
-			Name: "headroom_adapter_served_value_age_seconds", Help: "Age of the data behind each value at the time it was served.",
-			// The API's own times are whole seconds and its freshness histogram starts at one second; we aim at less than two.
-			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 15, 30, 60},
-		}),
+		opts:        opts,
+		customAge:   age.WithLabelValues("custom"),
+		externalAge: age.WithLabelValues("external"),
+		fallbacks: promauto.With(opts.Registerer).NewCounterVec(prometheus.CounterOpts{
+			Name: "headroom_adapter_served_fallback_values_total", Help: "Values served in place of measured ones, by the kind of fallback.",
+		}, []string{"fallback"}),
 	}
 }
 
-// ListAllMetrics implements provider.CustomMetricsProvider.
-func (p *Provider) ListAllMetrics() []provider.CustomMetricInfo {
-	var out []provider.CustomMetricInfo
-	for _, d := range p.opts.Reader.Metrics() {
-		if d.Resource == pods {
-			out = append(out, provider.CustomMetricInfo{GroupResource: schema.GroupResource{Resource: pods}, Namespaced: true, Metric: d.Name})
-		}
+// observe counts a value that is served.
+func (p *Provider) observe(age prometheus.Observer, v *metric.Value, now time.Time) {
+	age.Observe(v.Age(now).Seconds())
+	if v.Fallback != metric.NoFallback {
+		p.fallbacks.WithLabelValues(string(v.Fallback)).Inc()
 	}
-	slices.SortFunc(out, func(a, b provider.CustomMetricInfo) int { return strings.Compare(a.Metric, b.Metric) })
-	return out
-}
-
-// GetMetricByName implements provider.CustomMetricsProvider.
-func (p *Provider) GetMetricByName(_ context.Context, name types.NamespacedName, info provider.CustomMetricInfo, selector labels.Selector) (*custom_metrics.MetricValue, error) {
-	o := metric.Object{Resource: info.GroupResource.String(), Namespace: name.Namespace, Name: name.Name}
-	if err := p.served(info, selector, o.String()); err != nil {
-		return nil, err
-	}
-	pod, err := p.opts.Pods.Pods(name.Namespace).Get(name.Name)
-	if err != nil {
-		return nil, notFound("no %s of %s: there is no such pod", info.Metric, o)
-	}
-	if reason := over(pod); reason != "" {
-		return nil, notFound("no %s of %s: %s", info.Metric, o, reason)
-	}
-	value, reason, err := p.value(info.Metric, o, p.opts.Now())
-	switch {
-	case err != nil:
-		return nil, err
-	case reason != "":
-		return nil, notFound("%s", p.explain(info.Metric, []absence{{o, reason}}))
-	}
-	return value, nil
-}
-
-// GetMetricBySelector implements provider.CustomMetricsProvider.
-func (p *Provider) GetMetricBySelector(_ context.Context, namespace string, selector labels.Selector, info provider.CustomMetricInfo, metricSelector labels.Selector) (*custom_metrics.MetricValueList, error) {
-	if err := p.served(info, metricSelector, "pods in "+namespace); err != nil {
-		return nil, err
-	}
-	matched, err := p.opts.Pods.Pods(namespace).List(selector)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list the pods of %s: %w", namespace, err)
-	}
-	alive := slices.DeleteFunc(matched, func(pod *corev1.Pod) bool { return over(pod) != "" }) // List made the slice for us
-	if len(alive) == 0 {
-		return nil, notFound("no %s of pods in %s: no running pod matches %s", info.Metric, namespace, describe(selector))
-	}
-	slices.SortFunc(alive, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
-
-	now := p.opts.Now()
-	list := &custom_metrics.MetricValueList{}
-	var absent []absence
-	for _, pod := range alive {
-		o := metric.Object{Resource: pods, Namespace: namespace, Name: pod.Name}
-		value, reason, err := p.value(info.Metric, o, now)
-		switch {
-		case err != nil:
-			return nil, err
-		case reason != "":
-			absent = append(absent, absence{o, reason})
-		default:
-			list.Items = append(list.Items, *value)
-		}
-	}
-	if len(list.Items) == 0 {
-		return nil, notFound("%s", p.explain(info.Metric, absent))
-	}
-	return list, nil
-}
-
-// served refuses what no pod can have.
-func (p *Provider) served(info provider.CustomMetricInfo, metricSelector labels.Selector, of string) error {
-	if info.GroupResource.String() != pods || !info.Namespaced {
-		return notFound("%s", (&metric.UnknownError{Metric: info.Metric, Resource: info.GroupResource.String()}).Error())
-	}
-	known := slices.ContainsFunc(p.opts.Reader.Metrics(), func(d metric.Descriptor) bool {
-		return d.Name == info.Metric && d.Resource == pods
-	})
-	if !known {
-		return notFound("%s", (&metric.UnknownError{Metric: info.Metric, Resource: pods}).Error())
-	}
-	if metricSelector != nil && !metricSelector.Empty() {
-		return notFound("no %s of %s: the metric has no labels, so the metric selector %q matches nothing", info.Metric, of, metricSelector)
-	}
-	return nil
-}
-
-// value looks one pod up. The reason is why there is none; the error is for what ends the whole request.
-func (p *Provider) value(name string, o metric.Object, now time.Time) (*custom_metrics.MetricValue, string, error) {
-	v, err := p.opts.Reader.Lookup(name, o, now)
-	if absent, ok := errors.AsType[*metric.AbsentError](err); ok {
-		return nil, absent.Reason, nil
-	}
-	if unknown, ok := errors.AsType[*metric.UnknownError](err); ok {
-		return nil, "", notFound("%s", unknown.Error())
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("cannot look up %s of %s: %w", name, o, err)
-	}
-	q, reason := quantity(v.Value)
-	if reason != "" {
-		return nil, reason, nil
-	}
-	p.age.Observe(v.Age(now).Seconds())
-	out := &custom_metrics.MetricValue{
-		DescribedObject: custom_metrics.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: o.Namespace, Name: o.Name},
-		Metric:          custom_metrics.MetricIdentifier{Name: name},
-		Timestamp:       metav1.NewTime(v.Time),
-		Value:           q,
-	}
-	if v.Window > 0 {
-		out.WindowSeconds = new(int64(math.Ceil(v.Window.Seconds())))
-	}
-	return out, "", nil
 }
 
 // quantity returns v in thousandths, the unit in which the HPA computes, or why the API cannot carry it.
@@ -206,27 +122,29 @@ func quantity(v float64) (resource.Quantity, string) {
 	return *resource.NewMilliQuantity(int64(math.Round(v*1000)), resource.DecimalSI), ""
 }
 
-// over says why a pod that is still listed takes no part any more, or "".
-func over(pod *corev1.Pod) string {
-	switch {
-	case pod.DeletionTimestamp != nil:
-		return "the pod is terminating"
-	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed:
-		return "the pod has ended"
+// windowSeconds returns the API's form of a window, nil for none.
+func windowSeconds(d time.Duration) *int64 {
+	if d <= 0 {
+		return nil
 	}
-	return ""
+	return new(int64(math.Ceil(d.Seconds())))
 }
 
+// absence is one object that has no value to serve.
 type absence struct {
 	object metric.Object
 	reason string
+	search bool // whether Options.Why may know more
 }
 
-// explain says why none of the objects, at least one and all of one namespace, has a value: three reasons, as a condition
-// has room for a sentence and not for a page.
+// explain says why none of the objects, at least one and all of one namespace and resource, has a value: three reasons,
+// as a condition has room for a sentence and not for a page.
 func (p *Provider) explain(name string, absent []absence) string {
 	const most = 3
 	for i, a := range absent[:min(most, len(absent))] {
+		if !a.search {
+			continue
+		}
 		if why := p.opts.Why(name, a.object); why != "" {
 			absent[i].reason += ": " + why
 		}
@@ -236,7 +154,7 @@ func (p *Provider) explain(name string, absent []absence) string {
 		return (&metric.AbsentError{Metric: name, Object: first.object, Reason: first.reason}).Error()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "no %s of %d pods in %s: ", name, len(absent), first.object.Namespace)
+	fmt.Fprintf(&b, "no %s of %d %s: ", name, len(absent), place(first.object.Resource, first.object.Namespace))
 	for i, a := range absent[:min(most, len(absent))] {
 		if i > 0 {
 			b.WriteString("; ")
@@ -249,11 +167,23 @@ func (p *Provider) explain(name string, absent []absence) string {
 	return b.String()
 }
 
-func describe(selector labels.Selector) string {
-	if selector.Empty() {
-		return "an empty selector"
+// place returns "pods in demo", or "nodes" where there is no namespace.
+func place(resourceName, namespace string) string {
+	if namespace == "" {
+		return resourceName
 	}
-	return fmt.Sprintf("the selector %q", selector)
+	return resourceName + " in " + namespace
+}
+
+// statusOf gives those of the Reader's errors their codes that end a request.
+func statusOf(err error) error {
+	if unknown, ok := errors.AsType[*metric.UnknownError](err); ok {
+		return notFound("%s", unknown.Error())
+	}
+	if ambiguous, ok := errors.AsType[*metric.AmbiguousError](err); ok {
+		return apierrors.NewBadRequest(ambiguous.Error())
+	}
+	return err
 }
 
 func notFound(format string, args ...any) *apierrors.StatusError {
