@@ -1,0 +1,28 @@
+package profiles
+
+// agent reads headroom-agent. A device of the pod that two of its containers share counts once: hence the inner max. What
+// the agent cannot attribute has no pod and is in none of these.
+func agent(b *builder) {
+	b.add("gpu_utilization_percent", "100 * avg by ($by) (max by ($by, uuid) (gpu_pod_utilization_ratio))")
+	b.add("gpu_memory_used_bytes", "sum by ($by) (max by ($by, uuid) (gpu_pod_memory_used_bytes))")
+	b.addNodes("gpu_utilization_percent", "100 * avg by ($by) (gpu_utilization_ratio)")
+	b.addNodes("gpu_memory_used_bytes", "sum by ($by) (gpu_memory_used_bytes)")
+	b.addNodes("gpu_memory_used_percent", "100 * sum by ($by) (gpu_memory_used_bytes) / sum by ($by) (gpu_memory_total_bytes)")
+}
+
+// dcgm reads dcgm-exporter, which speaks about other pods: its namespace must be among --honor-labels-namespaces. Where it
+// is not, the scraped labels become exported_pod and the series bear the exporter's own name; such series are left out,
+// for they say nothing about the pod that they name. A GPU that several pods share shows its whole use for each of them,
+// which is the exporter's doing; the agent's figures are asked first.
+func dcgm(b *builder) {
+	const own = `{pod!="",exported_pod=""}`
+	const perDevice = "max by ($by, UUID, GPU_I_ID) "
+	b.add("gpu_utilization_percent", "avg by ($by) ("+perDevice+"(DCGM_FI_DEV_GPU_UTIL"+own+"))")
+	// Framebuffer figures are in MiB.
+	b.add("gpu_memory_used_bytes", "1048576 * sum by ($by) ("+perDevice+"(DCGM_FI_DEV_FB_USED"+own+"))")
+	b.add("gpu_memory_used_percent", "100 * sum by ($by) ("+perDevice+"(DCGM_FI_DEV_FB_USED"+own+")) / "+
+		"(sum by ($by) ("+perDevice+"(DCGM_FI_DEV_FB_USED"+own+")) + sum by ($by) ("+perDevice+"(DCGM_FI_DEV_FB_FREE"+own+")))")
+	b.add("gpu_sm_active_percent", "100 * avg by ($by) ("+perDevice+"(DCGM_FI_PROF_SM_ACTIVE"+own+"))")
+	b.add("gpu_tensor_active_percent", "100 * avg by ($by) ("+perDevice+"(DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"+own+"))")
+	b.add("gpu_dram_active_percent", "100 * avg by ($by) ("+perDevice+"(DCGM_FI_PROF_DRAM_ACTIVE"+own+"))")
+}
