@@ -3,47 +3,24 @@ package rules
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"headroom.dev/headroom/adapter/direct"
 )
 
-// observer is a Queryable that notes how new the samples are that one evaluation reads. The engine selects and reads in
-// one goroutine, so it needs no lock.
+// observer is the Queryable that the engine reads for one evaluation of one rule. It shows series as the rule's membership
+// has them, and notes how new their samples are. The engine selects and reads in one goroutine, so it needs no lock.
 type observer struct {
 	storage.Queryable
-	now        int64 // ms
-	selections []*selection
+	now     int64              // ms
+	members *direct.Membership // nil shows the series as they are
+	dates   *dates
 }
-
-// objectKey is an object's labels; empty where a series lacks one.
-type objectKey struct{ namespace, pod string }
-
-// selection is what one selector of the expression found.
-type selection struct {
-	instant    bool  // it reads the newest sample alone: what has ended is out of the value
-	start, end int64 // ms, both inclusive: the range that the engine reads
-	shift      int64 // ms; now - end, which the selector's offsets explain
-	objects    map[objectKey]seen
-	all        seen
-}
-
-// seen sums up some series. Times are in ms.
-type seen struct {
-	live  int64 // the oldest of the newest samples of live series; none where there is no live one
-	ended int64 // the newest sample of series that ended; never where none did
-}
-
-const (
-	none  = math.MaxInt64
-	never = math.MinInt64
-)
-
-func (s seen) and(o seen) seen { return seen{min(s.live, o.live), max(s.ended, o.ended)} }
-
-func nothing() seen { return seen{live: none, ended: never} }
 
 func (o *observer) Querier(mint, maxt int64) (storage.Querier, error) {
 	q, err := o.Queryable.Querier(mint, maxt)
@@ -61,55 +38,128 @@ type observedQuerier struct {
 func (q *observedQuerier) Select(
 	ctx context.Context, sortSeries bool, hints *storage.SelectHints, matchers ...*labels.Matcher,
 ) storage.SeriesSet {
-	s := &selection{
-		instant: hints.Range == 0 && hints.Step == 0, // a subquery has a step
-		start:   hints.Start, end: hints.End, shift: q.o.now - hints.End,
-		objects: map[objectKey]seen{}, all: nothing(),
+	set := &observedSet{
+		o: q.o, s: newSelection(hints.Range == 0 && hints.Step == 0), // a subquery has a step
+		start: hints.Start, end: hints.End,
 	}
-	q.o.selections = append(q.o.selections, s)
-	return &observedSet{SeriesSet: q.Querier.Select(ctx, sortSeries, hints, matchers...), s: s}
+	q.o.dates.selections = append(q.o.dates.selections, set.s)
+	matchers, set.matchers = splitMatchers(q.o.members, matchers)
+	set.SeriesSet = q.Querier.Select(ctx, sortSeries, hints, matchers...) // instant queries ask for no order
+	return set
+}
+
+// splitMatchers parts the matchers of the label that membership sets from the others.
+func splitMatchers(m *direct.Membership, matchers []*labels.Matcher) (stored, set []*labels.Matcher) {
+	if m == nil || m.Label == "" {
+		return matchers, nil
+	}
+	for _, matcher := range matchers {
+		if matcher.Name == m.Label {
+			set = append(set, matcher)
+		} else {
+			stored = append(stored, matcher)
+		}
+	}
+	return stored, set
 }
 
 type observedSet struct {
 	storage.SeriesSet
-	s  *selection
-	it chunkenc.Iterator
+	o          *observer
+	s          *selection
+	matchers   []*labels.Matcher // of the label that membership sets
+	start, end int64             // ms, both inclusive: the range that the engine reads
+	it         chunkenc.Iterator
+
+	current storage.Series
+	more    []storage.Series // further views of the series that was read last
 }
 
+// At returns the series as membership has it.
+func (set *observedSet) At() storage.Series { return set.current }
+
+// Next goes to the next series that takes part.
 func (set *observedSet) Next() bool {
-	if !set.SeriesSet.Next() {
-		return false
-	}
-	series := set.SeriesSet.At()
-	set.it = series.Iterator(set.it)
-	if news := set.s.newest(set.it); news != nothing() {
-		ls := series.Labels()
-		key := objectKey{ls.Get(namespaceLabel), ls.Get(podLabel)}
-		if before, ok := set.s.objects[key]; ok {
-			set.s.objects[key] = before.and(news)
-		} else {
-			set.s.objects[key] = news
+	for len(set.more) == 0 {
+		if !set.SeriesSet.Next() {
+			return false
 		}
-		set.s.all = set.s.all.and(news)
+		set.read(set.SeriesSet.At())
 	}
+	set.current, set.more = set.more[0], set.more[1:]
 	return true
 }
 
-// newest returns the time of a series' newest sample in the selection's range, as live or as ended.
-func (s *selection) newest(it chunkenc.Iterator) seen {
+// read puts the views of a series into more.
+func (set *observedSet) read(series storage.Series) {
+	set.it = series.Iterator(set.it)
+	news := set.newest()
+	m := set.o.members
+	if m != nil && max(news.ended, live(news)) <= set.o.now-m.MaxAge.Milliseconds() {
+		return
+	}
+	set.more = set.more[:0]
+	views(m, series.Labels(), func(ls labels.Labels) {
+		if slices.ContainsFunc(set.matchers, func(m *labels.Matcher) bool { return !m.Matches(ls.Get(m.Name)) }) {
+			return
+		}
+		if news != nothing() {
+			set.o.dates.series++
+		}
+		set.s.add(groupOf(ls, set.o.dates.by), news)
+		set.more = append(set.more, view{Series: series, labels: ls})
+	})
+}
+
+// views calls yield with the labels under which membership shows a series.
+func views(m *direct.Membership, ls labels.Labels, yield func(labels.Labels)) {
+	if m == nil {
+		yield(ls)
+		return
+	}
+	pod := ls.Get(podLabel)
+	if pod == "" {
+		yield(ls)
+		return
+	}
+	values, ok := m.Of(ls.Get(namespaceLabel), pod)
+	if !ok {
+		return
+	}
+	if m.Label == "" {
+		yield(ls)
+		return
+	}
+	b := labels.NewBuilder(ls)
+	for _, v := range values {
+		yield(b.Set(m.Label, v).Labels())
+	}
+}
+
+// view is a series under the labels that membership gives it.
+type view struct {
+	storage.Series
+	labels labels.Labels
+}
+
+func (v view) Labels() labels.Labels { return v.labels }
+
+// newest returns the time of a series' newest sample in the selection's range, as live or as ended, counted as if the
+// selector had no offset.
+func (set *observedSet) newest() seen {
 	last, ended := int64(never), false
-	for vt := it.Seek(s.start); vt != chunkenc.ValNone; vt = it.Next() {
-		t := it.AtT()
-		if t > s.end {
+	for vt := set.it.Seek(set.start); vt != chunkenc.ValNone; vt = set.it.Next() {
+		t := set.it.AtT()
+		if t > set.end {
 			break
 		}
 		ended = false
 		if vt == chunkenc.ValFloat {
-			_, v := it.At()
+			_, v := set.it.At()
 			ended = value.IsStaleNaN(v)
 		}
 		if !ended {
-			last = t + s.shift
+			last = t + set.o.now - set.end
 		}
 	}
 	switch {
@@ -122,34 +172,15 @@ func (s *selection) newest(it chunkenc.Iterator) seen {
 	}
 }
 
-// of sums up the series that stand behind an object. Where the expression does not mix objects, vector matching and
-// aggregation keep namespace and pod, so that only the object's own series can be in its value.
-func (s *selection) of(key objectKey, mixes bool) seen {
-	if mixes {
-		return s.all
+// live returns the time of the live sample, never where there is none.
+func live(s seen) int64 {
+	if s.live == none {
+		return never
 	}
-	if got, ok := s.objects[key]; ok {
-		return got
-	}
-	return nothing()
+	return s.live
 }
 
-// behind returns the time that dates a value for the object, and whether anything behind it is live; the package comment
-// has the rule. Where nothing is known the time is never.
-func (o *observer) behind(key objectKey, mixes bool) (t int64, live bool) {
-	oldest, newestEnd := int64(none), int64(never)
-	for _, s := range o.selections {
-		got := s.of(key, mixes)
-		newestEnd = max(newestEnd, got.ended)
-		switch {
-		case got.live != none:
-			oldest, live = min(oldest, got.live), true
-		case got.ended != never && !s.instant:
-			oldest = min(oldest, got.ended)
-		}
-	}
-	if !live {
-		return newestEnd, false
-	}
-	return oldest, true
-}
+const (
+	none  = math.MaxInt64
+	never = math.MinInt64
+)
