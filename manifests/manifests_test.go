@@ -18,14 +18,19 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
-	"headroom.dev/headroom/adapter/rules"
+	"headroom.dev/headroom/adapter/metric"
+	"headroom.dev/headroom/adapter/profiles"
+	"headroom.dev/headroom/api/query"
+	"headroom.dev/headroom/api/v1alpha1"
 	adapter "headroom.dev/headroom/cmd/headroom-adapter/app"
 	agent "headroom.dev/headroom/cmd/headroom-agent/app"
 	"headroom.dev/headroom/lab"
@@ -39,6 +44,8 @@ func objects(t *testing.T) []runtime.Object {
 	known := runtime.NewScheme()
 	require.NoError(t, scheme.AddToScheme(known))
 	require.NoError(t, apiregistrationv1.AddToScheme(known))
+	require.NoError(t, apiextensionsv1.AddToScheme(known))
+	require.NoError(t, v1alpha1.AddToScheme(known))
 	decoder := serializer.NewCodecFactory(known, serializer.EnableStrict).UniversalDeserializer()
 	var all []runtime.Object
 	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -154,21 +161,49 @@ func TestAPIServicesLeadToTheAdapter(t *testing.T) {
 	require.Contains(t, template.Spec.Containers[0].Args, "--service-name="+service.Name, "the certificate is made out to the Service")
 
 	apis := all[*apiregistrationv1.APIService](o)
-	require.Len(t, apis, 2)
+	var names []string
 	for _, a := range apis {
+		names = append(names, a.Name)
 		require.Equal(t, a.Spec.Version+"."+a.Spec.Group, a.Name)
 		require.Equal(t, service.Name, a.Spec.Service.Name)
 		require.Equal(t, service.Namespace, a.Spec.Service.Namespace)
 		require.Equal(t, service.Spec.Ports[0].Port, *a.Spec.Service.Port)
 		require.False(t, a.Spec.InsecureSkipTLSVerify)
 	}
+	require.ElementsMatch(t, []string{
+		"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io", query.Version + "." + query.Group,
+	}, names)
+	for _, role := range all[*rbacv1.ClusterRole](o) {
+		for _, r := range role.Rules {
+			if slices.Contains(r.Resources, "apiservices") {
+				require.ElementsMatch(t, names, r.ResourceNames, "the adapter must be able to put its CA into each")
+			}
+		}
+	}
+}
+
+func TestTheAdapterCanBeDrained(t *testing.T) {
+	o := objects(t)
+	budgets := all[*policyv1.PodDisruptionBudget](o)
+	require.Len(t, budgets, 1)
+	require.Equal(t, 1, budgets[0].Spec.MinAvailable.IntValue())
+	for _, d := range all[*appsv1.Deployment](o) {
+		if d.Name == "headroom-adapter" {
+			require.Equal(t, d.Spec.Selector.MatchLabels, budgets[0].Spec.Selector.MatchLabels)
+			require.Greater(t, int(*d.Spec.Replicas), budgets[0].Spec.MinAvailable.IntValue())
+		}
+	}
 }
 
 func TestTheExampleAsksForWhatTheRulesDefine(t *testing.T) {
 	o := objects(t)
 	var defined []string
-	for _, r := range rules.Defaults() {
-		defined = append(defined, r.Metric)
+	list, err := profiles.Rules(profiles.Names()...)
+	require.NoError(t, err)
+	for _, r := range list {
+		if r.Target.Resource == metric.Pods {
+			defined = append(defined, r.Metric)
+		}
 	}
 	hpas := all[*autoscalingv2.HorizontalPodAutoscaler](o)
 	require.Len(t, hpas, 1)
@@ -179,7 +214,7 @@ func TestTheExampleAsksForWhatTheRulesDefine(t *testing.T) {
 		used = append(used, m.Pods.Metric.Name)
 	}
 	require.ElementsMatch(t, []string{"requests_per_second", "gpu_utilization_percent"}, used)
-	_, err := inference.ParseSpec(podTemplates(o)[lab.ExampleName].Annotations[kubelet.SimulateAnnotation])
+	_, err = inference.ParseSpec(podTemplates(o)[lab.ExampleName].Annotations[kubelet.SimulateAnnotation])
 	require.NoError(t, err)
 }
 
@@ -191,6 +226,9 @@ func TestRights(t *testing.T) {
 		grant := func(scope string, list []rbacv1.PolicyRule) {
 			for _, r := range list {
 				line := fmt.Sprintf("%s: %s %s/%s", scope, strings.Join(r.Verbs, ","), strings.Join(r.APIGroups, ","), strings.Join(r.Resources, ","))
+				if len(r.NonResourceURLs) > 0 {
+					line = fmt.Sprintf("%s: %s %s", scope, strings.Join(r.Verbs, ","), strings.Join(r.NonResourceURLs, ","))
+				}
 				if len(r.ResourceNames) > 0 {
 					line += " named " + strings.Join(r.ResourceNames, ",")
 				}

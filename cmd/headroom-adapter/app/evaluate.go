@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -13,38 +14,35 @@ import (
 
 	"headroom.dev/headroom/adapter/metric"
 	"headroom.dev/headroom/adapter/rules"
-	"headroom.dev/headroom/adapter/store"
 )
+
+// noteInterval is how often the log is told of rules that have a fault.
+const noteInterval = 5 * time.Second
 
 // evaluation runs the rules again and again and has the newest snapshot for all who read.
 type evaluation struct {
-	rules    *rules.Evaluator
-	store    *store.Store
-	now      func() time.Time
-	interval time.Duration
-	logger   *slog.Logger
+	evaluator *rules.Evaluator
+	now       func() time.Time
+	interval  time.Duration
+	logger    *slog.Logger
 
 	snapshot   atomic.Pointer[rules.Snapshot]
-	complaints map[string]string // by metric, the last one logged; for the loop alone
+	noted      time.Time
+	complaints map[string]string // by rule, the last one logged; for the loop alone
 
 	duration prometheus.Histogram
-	failures prometheus.Counter
 }
 
 // newEvaluation evaluates once, so that there is a snapshot, with no values, from the start.
-func newEvaluation(ctx context.Context, set *rules.Set, st *store.Store, now func() time.Time, interval time.Duration, logger *slog.Logger, reg prometheus.Registerer) *evaluation {
+func newEvaluation(evaluator *rules.Evaluator, now func() time.Time, interval time.Duration, logger *slog.Logger, reg prometheus.Registerer) *evaluation {
 	e := &evaluation{
-		rules: rules.NewEvaluator(set, rules.EvaluatorOptions{Clock: now}),
-		store: st, now: now, interval: interval, logger: logger, complaints: map[string]string{},
+		evaluator: evaluator, now: now, interval: interval, logger: logger, complaints: map[string]string{},
 		duration: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
-			Name: "headroom_adapter_evaluation_duration_seconds", Help: "Time to evaluate all rules once.",
-			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5},
-		}),
-		failures: promauto.With(reg).NewCounter(prometheus.CounterOpts{
-			Name: "headroom_adapter_evaluation_failures_total", Help: "Evaluations of single rules that failed.",
+			Name: "headroom_adapter_evaluation_duration_seconds", Help: "Time to evaluate all rules once; rules that take longer than the budget go on in the background.",
+			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1},
 		}),
 	}
-	e.once(ctx)
+	e.once()
 	return e
 }
 
@@ -53,7 +51,7 @@ func (e *evaluation) run(ctx context.Context) {
 	tick := time.NewTicker(e.interval)
 	defer tick.Stop()
 	for {
-		e.once(ctx)
+		e.once()
 		select {
 		case <-ctx.Done():
 			return
@@ -62,33 +60,36 @@ func (e *evaluation) run(ctx context.Context) {
 	}
 }
 
-func (e *evaluation) once(ctx context.Context) {
+func (e *evaluation) once() {
 	start := e.now()
-	snapshot := e.rules.Evaluate(ctx, e.store, start)
-	if ctx.Err() != nil {
-		return // cut short by the end of the process: the last whole one stays
-	}
+	snapshot := e.evaluator.Tick(start)
 	e.snapshot.Store(snapshot)
 	e.duration.Observe(e.now().Sub(start).Seconds())
-	for _, status := range snapshot.Statuses() {
-		e.note(status)
+	if start.Sub(e.noted) >= noteInterval {
+		e.noted = start
+		e.note(snapshot.Statuses())
 	}
 }
 
 // note logs what is wrong with a rule when that changes.
-func (e *evaluation) note(s rules.Status) {
-	text := ""
-	switch {
-	case s.Err != nil:
-		e.failures.Inc()
-		text = s.Err.Error()
-	case s.Unlabelled+s.Ambiguous > 0:
-		text = fmt.Sprintf("some results cannot be served: %q", s.Examples)
+func (e *evaluation) note(statuses []rules.Status) {
+	now := make(map[string]string, len(e.complaints))
+	for _, s := range statuses {
+		text := ""
+		switch {
+		case s.Err != nil:
+			text = s.Err.Error()
+		case len(s.Notes) > 0:
+			text = fmt.Sprintf("some results cannot be served: %q", s.Notes)
+		default:
+			continue
+		}
+		now[s.Rule.Name] = text
+		if text != e.complaints[s.Rule.Name] {
+			e.logger.Warn("a rule has a fault", "rule", s.Rule.Name, "err", text)
+		}
 	}
-	if text != "" && text != e.complaints[s.Rule.Metric] {
-		e.logger.Warn("a rule has a fault", "metric", s.Rule.Metric, "err", text)
-	}
-	e.complaints[s.Rule.Metric] = text
+	e.complaints = now
 }
 
 // Metrics implements apiserver.Reader.
@@ -99,7 +100,25 @@ func (e *evaluation) Lookup(name string, o metric.Object, now time.Time) (metric
 	return e.snapshot.Load().Lookup(name, o, now)
 }
 
-// alive fails when no evaluation has finished for long: a rule takes two seconds at most, so the loop hangs.
+// Objects implements apiserver.Reader.
+func (e *evaluation) Objects(name, resource, namespace string) iter.Seq[metric.Object] {
+	return e.snapshot.Load().Objects(name, resource, namespace)
+}
+
+// External implements apiserver.Reader.
+func (e *evaluation) External(name, namespace string, match func(map[string]string) bool, now time.Time) ([]metric.Series, error) {
+	return e.snapshot.Load().External(name, namespace, match, now)
+}
+
+// Candidates implements apiserver.Reader.
+func (e *evaluation) Candidates(name string, o metric.Object, now time.Time) []metric.Candidate {
+	return e.snapshot.Load().Candidates(name, o, now)
+}
+
+// Statuses returns how each rule fared last.
+func (e *evaluation) Statuses() []rules.Status { return e.snapshot.Load().Statuses() }
+
+// alive fails when no evaluation has finished for long: a tick waits for a fraction of a second at most, so the loop hangs.
 func (e *evaluation) alive(*http.Request) error {
 	const most = 30 * time.Second
 	if age := e.now().Sub(e.snapshot.Load().At()); age > most {

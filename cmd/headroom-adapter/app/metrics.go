@@ -9,6 +9,7 @@ import (
 	apimetrics "k8s.io/apiserver/pkg/endpoints/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"headroom.dev/headroom/adapter/rules"
 	"headroom.dev/headroom/adapter/store"
 )
 
@@ -53,5 +54,50 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(s.Bytes))
 	for reason, n := range map[string]uint64{"duplicate": s.DuplicateSamples, "over_limit": s.OverLimitSamples, "window_full": s.CutSamples} {
 		ch <- prometheus.MustNewConstMetric(c.rejected, prometheus.CounterValue, float64(n), reason)
+	}
+}
+
+// ruleCollector exposes how each rule that has something to say fared: the users', those that found series, and those that
+// failed. The built-in ones about servers that this cluster does not have would be hundreds of zeros.
+type ruleCollector struct {
+	statuses                           func() []rules.Status
+	duration, series, objects, failing *prometheus.Desc
+}
+
+func newRuleCollector(statuses func() []rules.Status) *ruleCollector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("headroom_adapter_rule_"+name, help, []string{"rule"}, nil)
+	}
+	return &ruleCollector{
+		statuses: statuses,
+		duration: desc("evaluation_duration_seconds", "Time that the rule's last evaluation took."),
+		series:   desc("series", "Series that the rule's last evaluation read."),
+		objects:  desc("objects", "Objects that have a value by the rule."),
+		failing:  desc("failing", "Whether the rule does not compile or its last evaluation failed."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *ruleCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.duration, c.series, c.objects, c.failing} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *ruleCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range c.statuses() {
+		if s.Err == nil && s.Series == 0 && s.Rule.Origin == rules.BuiltIn {
+			continue
+		}
+		failing := 0.0
+		if s.Err != nil {
+			failing = 1
+		}
+		for desc, value := range map[*prometheus.Desc]float64{
+			c.duration: s.Duration.Seconds(), c.series: float64(s.Series), c.objects: float64(s.Objects), c.failing: failing,
+		} {
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, s.Rule.Name)
+		}
 	}
 }

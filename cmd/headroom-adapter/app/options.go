@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	cliflag "k8s.io/component-base/cli/flag"
 
+	"headroom.dev/headroom/adapter/profiles"
+	"headroom.dev/headroom/adapter/rules"
 	"headroom.dev/headroom/adapter/scrape"
 	"headroom.dev/headroom/adapter/store"
 )
@@ -36,18 +39,25 @@ type Options struct {
 	BodyLimit          int64
 	MaxSeries          int
 	EvaluationInterval time.Duration
-	HonorLabels        []string // nil: Namespace alone
+	Profiles           []string
+	ProfilesSource     string // a rules.Source
+
+	Prometheus  prometheusOptions
+	HonorLabels []string // nil: Namespace alone
 
 	Namespace   string
 	ServiceName string
 	TLSSecret   string
+	Lease       string
+	Identity    string
 
+	ShutdownDelay  time.Duration
 	Serving        *genericoptions.SecureServingOptionsWithLoopback
 	Authentication *genericoptions.DelegatingAuthenticationOptions
 	Authorization  *genericoptions.DelegatingAuthorizationOptions
 }
 
-// NewOptions returns the defaults. The environment is asked for POD_NAMESPACE and KUBECONFIG alone.
+// NewOptions returns the defaults. The environment is asked for POD_NAMESPACE, POD_NAME and KUBECONFIG alone.
 func NewOptions(getenv func(string) string) *Options {
 	o := &Options{
 		Kubeconfig:         getenv(clientcmd.RecommendedConfigPathEnvVar),
@@ -55,13 +65,21 @@ func NewOptions(getenv func(string) string) *Options {
 		ScrapeInterval:     scrape.DefaultInterval,
 		BodyLimit:          scrape.DefaultBodyLimit,
 		MaxSeries:          store.DefaultMaxSeries,
-		EvaluationInterval: time.Second,
+		EvaluationInterval: 500 * time.Millisecond,
+		Profiles:           profiles.Names(),
+		ProfilesSource:     string(rules.Embedded),
+		Prometheus:         defaultPrometheusOptions(),
 		Namespace:          getenv("POD_NAMESPACE"),
 		ServiceName:        "headroom-adapter",
 		TLSSecret:          "headroom-adapter-tls",
+		Lease:              "headroom-adapter",
+		ShutdownDelay:      5 * time.Second,
 		Serving:            genericoptions.NewSecureServingOptions().WithLoopback(),
 		Authentication:     genericoptions.NewDelegatingAuthenticationOptions(),
 		Authorization:      genericoptions.NewDelegatingAuthorizationOptions(),
+	}
+	if o.Identity = getenv("POD_NAME"); o.Identity == "" {
+		o.Identity, _ = os.Hostname() // then Validate says what is missing
 	}
 	if o.Namespace == "" {
 		if b, err := os.ReadFile(namespaceFile); err == nil {
@@ -84,8 +102,12 @@ func (o *Options) Flags() cliflag.NamedFlagSets {
 	fs.Int64Var(&o.BodyLimit, "body-limit", o.BodyLimit, "Largest answer of a scrape in bytes, decompressed. A larger one fails the scrape.")
 	fs.IntVar(&o.MaxSeries, "max-series", o.MaxSeries, "Most series kept in memory, about 1.1 KiB each. Samples of further ones are refused.")
 	fs.DurationVar(&o.EvaluationInterval, "evaluation-interval", o.EvaluationInterval, "Time between two evaluations of the rules, 100ms to 5s.")
+	fs.StringSliceVar(&o.Profiles, "profiles", o.Profiles, "Whose metrics the built-in rules are about; a MetricRule of a built-in rule's name replaces it. Empty for none.")
+	fs.StringVar(&o.ProfilesSource, "profiles-source", o.ProfilesSource, "Where the built-in rules read: Embedded, what this process scrapes, or Prometheus, --prometheus-url.")
 	fs.StringSliceVar(&o.HonorLabels, "honor-labels-namespaces", o.HonorLabels,
 		"Namespaces whose pods may expose metrics of other pods, under the labels namespace and pod. Everything that runs there is trusted. (default --namespace)")
+
+	o.Prometheus.addFlags(sets.FlagSet("prometheus"))
 
 	fs = sets.FlagSet("cluster")
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "Kubeconfig file; without it the KUBECONFIG variable, else the pod's service account.")
@@ -93,8 +115,11 @@ func (o *Options) Flags() cliflag.NamedFlagSets {
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "The Service that the APIServices point to; the certificate is made out to it.")
 	fs.StringVar(&o.TLSSecret, "tls-secret", o.TLSSecret,
 		"Secret in --namespace for the certificate that the adapter makes, renews and puts into the APIServices' caBundle when --tls-cert-file is not given.")
+	fs.StringVar(&o.Lease, "lease", o.Lease, "Lease in --namespace by which the replicas agree on which of them writes the status of MetricRules.")
 	fs.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error.")
 
+	sets.FlagSet("serving").DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", o.ShutdownDelay,
+		"How long to go on serving after SIGTERM, unready, so that nobody is refused before the endpoints are updated. Must be less than the pod's grace period.")
 	o.Serving.AddFlags(sets.FlagSet("serving"))
 	// cert-dir is of no effect here; the others are for tuning that nobody has needed yet. They work, unlisted.
 	hide(sets.FlagSet("serving"), "cert-dir", "permit-port-sharing", "permit-address-sharing", "http2-max-streams-per-connection",
@@ -118,6 +143,7 @@ func hide(fs *pflag.FlagSet, names ...string) {
 
 // Complete fills in what depends on other flags.
 func (o *Options) Complete() {
+	o.Prometheus.complete()
 	if o.ScrapeTimeout == 0 {
 		o.ScrapeTimeout = o.ScrapeInterval
 	}
@@ -145,6 +171,16 @@ func (o *Options) Validate() error {
 	check(o.ScrapeTimeout > 0 && o.ScrapeTimeout <= o.ScrapeInterval, "--scrape-timeout %s is not above 0 and at most --scrape-interval %s", o.ScrapeTimeout, o.ScrapeInterval)
 	check(within(o.EvaluationInterval), "--evaluation-interval %s is not between %s and %s", o.EvaluationInterval, least, most)
 	check(o.BodyLimit >= 1024 && o.BodyLimit <= 1<<30, "--body-limit %d is not between 1024 and %d", o.BodyLimit, 1<<30)
+	for _, name := range o.Profiles {
+		check(slices.Contains(profiles.Names(), name), "--profiles %q is none of %s", name, strings.Join(profiles.Names(), ", "))
+	}
+	source := rules.Source(o.ProfilesSource)
+	check(source == rules.Embedded || source == rules.Prometheus, "--profiles-source %q is neither %s nor %s", source, rules.Embedded, rules.Prometheus)
+	check(source != rules.Prometheus || o.Prometheus.URL != "", "--profiles-source %s needs --prometheus-url", source)
+	errs = append(errs, o.Prometheus.validate()...)
+	check(o.ShutdownDelay >= 0, "--shutdown-delay-duration %s is negative", o.ShutdownDelay)
+	check(o.Identity != "", "the name of this replica is not known: POD_NAME is not set and the host has no name")
+	check(o.Lease != "", "--lease is empty")
 	check(o.MaxSeries > 0, "--max-series %d is not positive", o.MaxSeries)
 	check(o.Namespace != "", "--namespace is required: POD_NAMESPACE is not set and there is no service account")
 	check(o.ServiceName != "", "--service-name is empty")

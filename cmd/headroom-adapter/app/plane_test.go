@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,11 +22,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/tools/cache"
+	metadatafake "k8s.io/client-go/metadata/fake"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/provider"
+
+	"headroom.dev/headroom/api/v1alpha1"
 )
 
 // exporter serves a body that can be changed; it returns its port.
@@ -51,7 +57,20 @@ func runningPod(namespace, name, port string) *corev1.Pod {
 			Annotations: map[string]string{"prometheus.io/scrape": "true", "prometheus.io/port": port},
 		},
 		Spec:   corev1.PodSpec{NodeName: "node-a"},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "127.0.0.1"},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "127.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		},
+	}
+}
+
+func fakeClients(kube kubernetes.Interface) *clients {
+	kinds := map[schema.GroupVersionResource]string{
+		v1alpha1.GroupVersion().WithResource(v1alpha1.ResourceMetricRules): "MetricRuleList",
+	}
+	return &clients{
+		kube:     kube,
+		dynamic:  dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds),
+		metadata: metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme()),
 	}
 }
 
@@ -69,15 +88,16 @@ func TestPlane(t *testing.T) {
 	var log syncBuffer
 	o := parsed(t, "--scrape-interval=100ms", "--evaluation-interval=100ms")
 	require.NoError(t, o.Validate())
-	p, err := newPlane(t.Context(), o, client, slog.New(slog.NewTextHandler(&log, nil)))
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	p, err := newPlane(o, fakeClients(client), logger)
 	require.NoError(t, err)
-	t.Cleanup(p.manager.Close)
+	t.Cleanup(p.close)
 	require.ErrorContains(t, p.ready(nil), "the list of pods is not here yet")
-	p.factory.Start(t.Context().Done())
-	go p.evaluation.run(t.Context())
-	require.True(t, cache.WaitForCacheSync(t.Context().Done(), p.synced))
-	p.known.Store(new(p.evaluation.now()))
-	require.ErrorContains(t, p.ready(nil), "the first values are being measured")
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	p.start(ctx, &wg, o, logger)
 	require.Eventually(t, func() bool { return p.ready(nil) == nil }, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, p.evaluation.alive(nil))
 
@@ -138,9 +158,9 @@ func TestPlane(t *testing.T) {
 // TestMetricsHandler shows ours beside the API machinery's.
 func TestMetricsHandler(t *testing.T) {
 	o := parsed(t)
-	p, err := newPlane(t.Context(), o, fake.NewClientset(), slog.New(slog.DiscardHandler))
+	p, err := newPlane(o, fakeClients(fake.NewClientset()), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	defer p.manager.Close()
+	defer p.close()
 	for range 2 { // registering twice is no fault
 		rec := httptest.NewRecorder()
 		metricsHandler(p.registry).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))

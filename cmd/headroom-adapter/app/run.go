@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/healthz"
@@ -20,15 +17,11 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
 	"headroom.dev/headroom/adapter/apiserver"
 	"headroom.dev/headroom/adapter/certs"
-	"headroom.dev/headroom/adapter/discovery"
-	"headroom.dev/headroom/adapter/rules"
-	"headroom.dev/headroom/adapter/scrape"
-	"headroom.dev/headroom/adapter/store"
+	"headroom.dev/headroom/api/query"
 )
 
 const (
@@ -37,38 +30,26 @@ const (
 	certRetry    = 2 * time.Second
 )
 
-// plane is what measures: all but certificates and serving.
-type plane struct {
-	factory    informers.SharedInformerFactory
-	synced     cache.InformerSynced      // all pods of the first list have become targets
-	known      atomic.Pointer[time.Time] // when synced became true
-	warmUp     time.Duration             // from then to the first values that rest on two scrapes
-	manager    *scrape.Manager
-	evaluation *evaluation
-	provider   *apiserver.Provider
-	registry   *prometheus.Registry
-}
-
 // Run serves until the context ends, which is no error. The options are complete and valid.
 func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 	config, err := o.restConfig()
 	if err != nil {
 		return err
 	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return fmt.Errorf("cannot make a client: %w", err)
-	}
-	p, err := newPlane(ctx, o, client, logger)
+	c, err := newClients(config)
 	if err != nil {
 		return err
 	}
-	defer p.manager.Close()
-	keeper, err := newKeeper(o, config, client, logger)
+	p, err := newPlane(o, c, logger)
 	if err != nil {
 		return err
 	}
-	server, err := boot(ctx, o, client, keeper, p, logger)
+	defer p.close()
+	keeper, err := newKeeper(o, config, c.kube, logger)
+	if err != nil {
+		return err
+	}
+	server, err := boot(ctx, o, c.kube, keeper, p, logger)
 	if ctx.Err() != nil {
 		return nil // asked to stop while waiting
 	}
@@ -76,63 +57,21 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 		return err
 	}
 
-	group, ctx := errgroup.WithContext(ctx)
+	// What measures outlives ctx: the server goes on answering for a while after it was told to stop, and what it says must
+	// not grow old meanwhile.
+	measuring, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	p.start(measuring, &wg, o, logger)
 	if keeper != nil {
-		group.Go(func() error { keeper.Run(ctx, certInterval, certRetry); return nil })
+		wg.Go(func() { keeper.Run(measuring, certInterval, certRetry) })
 	}
-	group.Go(func() error { p.evaluation.run(ctx); return nil })
-	p.factory.Start(ctx.Done())
-	defer p.factory.Shutdown()
-	group.Go(func() error {
-		if cache.WaitForCacheSync(ctx.Done(), p.synced) {
-			p.known.Store(new(p.evaluation.now()))
-		}
-		return nil
-	})
-	group.Go(func() error {
-		err := server.PrepareRun().RunWithContext(ctx)
-		if err == nil && ctx.Err() == nil {
-			err = errors.New("the API server ended by itself")
-		}
-		return err
-	})
-	return group.Wait()
-}
-
-// newPlane builds everything in memory; nothing is asked of the cluster yet.
-func newPlane(ctx context.Context, o *Options, client kubernetes.Interface, logger *slog.Logger) (*plane, error) {
-	set, err := rules.Compile(rules.Defaults())
-	if err != nil {
-		return nil, fmt.Errorf("cannot compile the built-in rules: %w", err)
+	err = server.PrepareRun().RunWithContext(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = errors.New("the API server ended by itself")
 	}
-	now := steadyClock()
-	registry := prometheus.NewRegistry()
-	st := store.New(store.Options{Keep: set.Needs(), MaxSeries: o.MaxSeries})
-	if err := registry.Register(newStoreCollector(st)); err != nil {
-		return nil, fmt.Errorf("cannot expose the store's figures: %w", err)
-	}
-	trusted := map[string]bool{}
-	for _, namespace := range o.HonorLabels {
-		trusted[namespace] = true
-	}
-	manager := scrape.NewManager(sink{st}, scrape.Options{
-		Interval: o.ScrapeInterval, Timeout: o.ScrapeTimeout, BodyLimit: o.BodyLimit,
-		Now: now, Logger: logger, Registerer: registry,
-	})
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(discovery.Trim))
-	pods := factory.Core().V1().Pods()
-	handled, err := pods.Informer().AddEventHandler(&targets{manager: manager, trusted: trusted, logger: logger})
-	if err != nil {
-		return nil, fmt.Errorf("cannot watch pods: %w", err)
-	}
-	e := newEvaluation(ctx, set, st, now, o.EvaluationInterval, logger, registry)
-	return &plane{
-		factory: factory, synced: handled.HasSynced, warmUp: 2 * o.ScrapeInterval, manager: manager, evaluation: e, registry: registry,
-		provider: apiserver.NewProvider(apiserver.Options{
-			Reader: e, Pods: pods.Lister(), Now: now, Registerer: registry,
-			Why: newExplainer(pods.Lister(), manager, trusted, set).why,
-		}),
-	}, nil
+	return err
 }
 
 // newKeeper returns nil where the certificate comes from files.
@@ -147,11 +86,19 @@ func newKeeper(o *Options, config *rest.Config, client kubernetes.Interface, log
 	keeper := certs.NewKeeper(certs.Options{
 		Client: client, Aggregator: registrations, Namespace: o.Namespace, Secret: o.TLSSecret,
 		Names:       certs.Names(o.ServiceName, o.Namespace),
-		APIServices: []string{"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"},
+		APIServices: apiServices(),
 		Logger:      logger,
 	})
 	o.Serving.ServerCert.GeneratedCert = keeper
 	return keeper, nil
+}
+
+// apiServices are the APIs that this server answers, each of which must trust its certificate.
+func apiServices() []string {
+	return []string{
+		"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io",
+		query.Version + "." + query.Group,
+	}
 }
 
 // boot waits for what the server needs from the cluster, answering probes meanwhile, and builds it.
@@ -202,7 +149,7 @@ func bind(o *Options) error {
 
 func newServer(o *Options, p *plane) (*genericapiserver.GenericAPIServer, error) {
 	c := apiserver.NewConfig()
-	c.SharedInformerFactory = p.factory
+	c.ShutdownDelayDuration = o.ShutdownDelay
 	c.EnableMetrics = false // metricsHandler serves ours besides
 	if err := o.Serving.ApplyTo(&c.SecureServing, &c.LoopbackClientConfig); err != nil {
 		return nil, fmt.Errorf("cannot serve: %w", err)
@@ -213,7 +160,10 @@ func newServer(o *Options, p *plane) (*genericapiserver.GenericAPIServer, error)
 	if err := o.Authorization.ApplyTo(&c.Authorization); err != nil {
 		return nil, fmt.Errorf("cannot authorize: %w", err)
 	}
-	server, err := apiserver.New(&c.Config, p.factory, p.provider)
+	// Nothing in the library watches anything here.
+	none := informers.NewSharedInformerFactory(nil, 0)
+	c.SharedInformerFactory = none
+	server, err := apiserver.New(&c.Config, none, p.provider)
 	if err != nil {
 		return nil, err
 	}
@@ -225,17 +175,4 @@ func newServer(o *Options, p *plane) (*genericapiserver.GenericAPIServer, error)
 		return nil, fmt.Errorf("cannot add a liveness check: %w", err)
 	}
 	return server, nil
-}
-
-// ready fails until there was time for values: a rate needs two scrapes. A roll-out of the adapter then leaves no gap in
-// what the HPAs see. It does not ask whether there are values, which is up to the pods.
-func (p *plane) ready(*http.Request) error {
-	known := p.known.Load()
-	switch {
-	case known == nil:
-		return errors.New("the list of pods is not here yet")
-	case p.evaluation.snapshot.Load().At().Before(known.Add(p.warmUp)):
-		return errors.New("the first values are being measured")
-	}
-	return nil
 }

@@ -42,16 +42,26 @@ func rooms() table {
 
 		{"adapter/metric", core, nil},
 		{"adapter/store", query, []string{"adapter/metric"}},
-		{"adapter/rules", query, []string{"adapter/metric"}},
+		{"adapter/bound", query, nil},
+		{"adapter/direct", query, []string{"adapter/metric", "adapter/store"}},
+		{"adapter/rules", query, []string{"adapter/metric", "adapter/bound", "adapter/direct"}},
+		{"adapter/profiles", query, []string{"adapter/metric", "adapter/rules"}},
 		{"adapter/scrape", edge, []string{"adapter/metric"}},
 		{"adapter/discovery", edge, []string{"adapter/metric"}},
 		{"adapter/certs", edge, nil},
-		{"adapter/apiserver", edge, []string{"adapter/metric"}},
+		{"adapter/apiserver", edge, []string{"adapter/metric", "api/query"}},
+		{"adapter/promapi", edge, []string{"adapter/metric", "adapter/bound"}},
+		{"adapter/rulewatch", edge, []string{"adapter/metric", "adapter/rules", "api/v1alpha1"}},
+
+		{"api/query", core, nil},
+		{"api/v1alpha1", edge, nil},
+
+		{"scaler/hpa", core, nil},
 
 		{"manifests", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/agent", "adapter/...", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/agent", "adapter/...", "api/...", "scaler/hpa", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
