@@ -13,6 +13,9 @@ export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 # Every go.mod of the repository: ., and the nested modules that keep heavy requirements out of it.
 MODULES = $(patsubst %/,%,$(dir $(shell find . -name go.mod -not -path '*/.*' -not -path '*/testdata/*')))
 
+# What bin/controller-gen makes of the types in api/v1alpha1.
+GENERATORS = object crd paths=./api/v1alpha1
+
 # Passed on to the program that the target runs.
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
@@ -54,6 +57,10 @@ test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the co
 bench-loop: build ## Time a load step to its metric, the HPA's decision and the first Ready pod; 20 minutes (BENCH_FLAGS="--repetitions 3")
 	$(GO) run ./bench/loop $(BENCH_FLAGS)
 
+.PHONY: bench-adapter
+bench-adapter: ## Compare the adapter with Prometheus and prometheus-adapter on the same targets; 25 minutes (BENCH_FLAGS=--short: 5)
+	$(GO) run ./bench/adapter $(BENCH_FLAGS)
+
 ##@ Keep tidy
 
 .PHONY: lint
@@ -69,11 +76,20 @@ fmt: bin/golangci-lint ## Format the code
 tidy: ## Tidy go.mod and go.sum of every module
 	@for module in $(MODULES); do echo "$$module: go mod tidy"; $(GO) -C $$module mod tidy; done
 
+.PHONY: generate
+generate: bin/controller-gen ## Generate deep copies and CustomResourceDefinitions from api/
+	bin/controller-gen $(GENERATORS) output:crd:dir=manifests/crds
+
 .PHONY: verify
-verify: ## Check that every module is tidy; changes nothing
+verify: bin/controller-gen ## Check that every module is tidy and generated files are current; changes nothing
 	@status=0; for module in $(MODULES); do \
 	  echo "$$module: go mod tidy -diff"; $(GO) -C $$module mod tidy -diff || status=1; \
-	done; exit $$status
+	done; \
+	echo "generated files: diff"; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	bin/controller-gen $(GENERATORS) output:crd:dir=$$fresh/crds output:object:dir=$$fresh/api; \
+	diff -ruN -x kustomization.yaml manifests/crds $$fresh/crds || status=1; \
+	diff -u api/v1alpha1/zz_generated.deepcopy.go $$fresh/api/zz_generated.deepcopy.go || status=1; \
+	exit $$status
 
 .PHONY: clean
 clean: ## Delete what was built and measured here; the lab's cache of control-plane binaries stays
@@ -83,10 +99,14 @@ clean: ## Delete what was built and measured here; the lab's cache of control-pl
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `tool` stands for the tools that the module's go.mod names; minutes on two cores, then cached.
 bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "building golangci-lint (about three minutes on two cores, once)"
 	@$(GO) build -C tools -trimpath -o $(CURDIR)/bin/ tool
+	@touch $@
+
+bin/controller-gen: tools/codegen/go.mod tools/codegen/go.sum
+	@$(GO) build -C tools/codegen -trimpath -o $(CURDIR)/bin/ tool
 	@touch $@
