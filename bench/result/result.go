@@ -64,6 +64,13 @@ func (r *Result) AddAtMost(name string, value float64, unit string, goal float64
 	f.Goal, f.Met = fmt.Sprintf("<= %g", goal), new(f.Value != nil && *f.Value <= goal)
 }
 
+// AddAtLeast appends a figure that should not be below goal. An unknown value misses it.
+func (r *Result) AddAtLeast(name string, value float64, unit string, goal float64) {
+	r.Add(name, value, unit)
+	f := &r.Figures[len(r.Figures)-1]
+	f.Goal, f.Met = fmt.Sprintf(">= %g", goal), new(f.Value != nil && *f.Value >= goal)
+}
+
 // Print writes the table.
 func (r *Result) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s on %s, %d cores, %s, %s\n\n", r.Benchmark, r.Machine.CPU, r.Machine.Cores, r.Machine.OS, r.Machine.Go)

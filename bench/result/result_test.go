@@ -16,6 +16,9 @@ func TestAMissedGoalStaysInTableAndFile(t *testing.T) {
 	r.AddAtMost("slow", 2.5, "s", 2)
 	r.AddAtMost("never seen", math.NaN(), "s", 2)
 	r.Add("plain", 3, "1/s")
+	r.AddAtLeast("often enough", 10, "x", 10)
+	r.AddAtLeast("too rarely", 9.9, "x", 10)
+	r.AddAtLeast("never counted", math.NaN(), "x", 10)
 	var table strings.Builder
 	require.NoError(t, r.Print(&table))
 	require.Contains(t, table.String(), "MISSED")
@@ -41,7 +44,9 @@ func TestAMissedGoalStaysInTableAndFile(t *testing.T) {
 			met[f.Name] = *f.Met
 		}
 	}
-	require.Equal(t, map[string]bool{"fast": true, "slow": false, "never seen": false}, met)
+	require.Equal(t, map[string]bool{
+		"fast": true, "slow": false, "never seen": false, "often enough": true, "too rarely": false, "never counted": false,
+	}, met)
 	require.Nil(t, back.Figures[2].Value, "unknown is null, not zero")
 }
 
