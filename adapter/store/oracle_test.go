@@ -156,6 +156,7 @@ func play(
 ) (stored int) {
 	clock := int64(1_000_000)
 	counters := map[string]float64{}
+	appended := appender(rng, st)
 	for range steps {
 		clock += rng.Int64N(700)
 		target := fmt.Sprint("t", rng.IntN(4))
@@ -166,16 +167,41 @@ func play(
 		case 1: // a scrape that comes too late, or just in time
 			t := clock - rng.Int64N(2000)
 			s := randomScrape(rng, target, twins, counters)
-			stored += st.Append(target, time.UnixMilli(t), s).Stored
+			stored += appended(target, t, s).Stored
 			n.append(target, t, s, wanted)
 		default:
 			s := randomScrape(rng, target, twins, counters)
-			stored += st.Append(target, time.UnixMilli(clock), s).Stored
+			stored += appended(target, clock, s).Stored
 			n.append(target, clock, s, wanted)
 		}
 		check(clock)
 	}
 	return stored
+}
+
+// appender appends now by labels and now by refs, of which it remembers some that the store has long dropped.
+func appender(rng *rand.Rand, st *Store) func(target string, t int64, samples []Sample) AppendResult {
+	known := map[string]uint64{}
+	var buffer labels.Labels // a caller may reuse the memory of labels
+	return func(target string, t int64, samples []Sample) AppendResult {
+		if rng.IntN(2) == 0 {
+			return st.Append(target, time.UnixMilli(t), samples)
+		}
+		refs, values := make([]uint64, len(samples)), make([]float64, len(samples))
+		for i, s := range samples {
+			refs[i], values[i] = known[target+s.Labels.String()], s.Value
+		}
+		res := st.AppendRefs(target, time.UnixMilli(t), refs, values, func(i int) labels.Labels {
+			b := labels.NewScratchBuilder(4)
+			samples[i].Labels.Range(func(l labels.Label) { b.Add(l.Name, l.Value) })
+			b.Overwrite(&buffer)
+			return buffer
+		})
+		for i, s := range samples {
+			known[target+s.Labels.String()] = refs[i]
+		}
+		return res
+	}
 }
 
 func randomScrape(rng *rand.Rand, target string, twins bool, counters map[string]float64) []Sample {
@@ -230,6 +256,54 @@ func TestStoreAgreesWithTheOracle(t *testing.T) {
 		require.Equal(t, want, dump(t, st, float64(from)/1000, float64(to)/1000, ms...), "%v in [%d, %d]", ms, from, to)
 	})
 	require.Less(t, st.Stats().Samples, stored/4, "the store forgets")
+	checkSums(t, st)
+}
+
+// checkSums counts everything again, and holds indexes to each other.
+func checkSums(t *testing.T, st *Store) {
+	t.Helper()
+	got := st.Stats()
+	want := Stats{
+		Targets: len(st.targets), LateScrapes: got.LateScrapes, UnwantedSamples: got.UnwantedSamples,
+		DuplicateSamples: got.DuplicateSamples, OverLimitSamples: got.OverLimitSamples, CutSamples: got.CutSamples,
+	}
+	for _, tg := range st.targets {
+		live := 0
+		for spot, s := range tg.series {
+			if s != nil {
+				live++
+				require.Equal(t, uint32(spot), s.spot)
+				require.Same(t, s, tg.find(s.ref()))
+			}
+		}
+		require.Equal(t, live, tg.live())
+	}
+	sets := 0
+	for name, f := range st.families {
+		free := 0
+		for i, p := range f.places {
+			if p.series == nil {
+				free++
+				require.Zero(t, p.stamp)
+				continue
+			}
+			sets++
+			require.Same(t, p.series, st.byLabels[p.series.labels])
+			for s := p.series; s != nil; s = s.twin {
+				require.Equal(t, name, s.labels.Get("__name__"))
+				require.Equal(t, uint32(i), s.place)
+				require.Same(t, s, s.target.series[s.spot])
+				want.Series++
+				want.Samples += len(s.points)
+				want.Bytes += seriesBytes + int(s.labels.ByteSize()) + pointBytes*int(s.room)
+				require.GreaterOrEqual(t, int(s.room), cap(s.points))
+			}
+		}
+		require.Len(t, f.free, free)
+		require.Less(t, free, len(f.places))
+	}
+	require.Len(t, st.byLabels, sets)
+	require.Equal(t, want, got)
 }
 
 // TestPromQLAgreesWithTheOracle runs one engine over both storages.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,15 +118,21 @@ func TestForgetAndSetKeep(t *testing.T) {
 	st.Forget("t")
 	st.Forget("nobody")
 	require.Equal(t, "{__name__=\"a\", target=\"u\"} 1=1\n{__name__=\"b\", target=\"u\"} 1=2\n", dump(t, st, 0, 9))
+	version := st.WantsVersion()
 	st.SetKeep(keep(time.Second, "b", "c"))
 	require.False(t, st.Wants("a"))
+	require.NotEqual(t, version, st.WantsVersion())
+	version = st.WantsVersion()
+	st.SetKeep(keep(2*time.Second, "b", "c"))
+	require.Equal(t, version, st.WantsVersion(), "the same names")
+	st.SetKeep(keep(time.Second, "b", "c"))
 	for s := range 4 {
 		st.Append("u", at(float64(2+s)), []Sample{sample(float64(s), "__name__", "b", "target", "u"), sample(3, "__name__", "c", "target", "u")})
 	}
 	require.Equal(t, "{__name__=\"b\", target=\"u\"} 4=2 5=3\n{__name__=\"c\", target=\"u\"} 4=3 5=3\n", dump(t, st, 0, 9))
 	st.Forget("u")
 	require.Zero(t, st.Stats().Series)
-	require.Empty(t, st.groups)
+	require.Empty(t, st.byLabels)
 	require.Empty(t, st.families)
 }
 
@@ -297,23 +304,47 @@ func TestBytes(t *testing.T) {
 	runtime.KeepAlive(st)
 }
 
+// BenchmarkAppend appends scrapes of 1,000 targets in turn, by labels and by refs.
 func BenchmarkAppend(b *testing.B) {
 	const pods = 1000
-	st := New(Options{Keep: rulesKeep()})
 	scrapes := make([][]Sample, pods)
+	values := make([][]float64, pods)
 	names := make([]string, pods)
 	for pod := range pods {
 		scrapes[pod], names[pod] = scrapeOf(pod), fmt.Sprintf("10.0.%d.%d:8000", pod/250, pod%250)
+		values[pod] = make([]float64, len(scrapes[pod]))
 	}
-	b.ReportAllocs()
-	n := 0
-	for b.Loop() {
-		st.Append(names[n%pods], at(float64(n/pods+1)), scrapes[n%pods])
-		n++
+	run := func(b *testing.B, scrape func(st *Store, pod int, at time.Time)) {
+		b.Helper()
+		st := New(Options{Keep: rulesKeep()})
+		n := 0
+		next := func() {
+			scrape(st, n%pods, at(float64(n/pods+1)))
+			n++
+		}
+		for range 40 * pods { // until windows are full
+			next()
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			next()
+		}
+		stats := st.Stats()
+		b.ReportMetric(float64(len(scrapes[0])), "samples/op")
+		b.ReportMetric(float64(stats.Bytes)/float64(stats.Series), "bytes/series")
 	}
-	stats := st.Stats()
-	b.ReportMetric(float64(len(scrapes[0])), "samples/op")
-	b.ReportMetric(float64(stats.Bytes)/float64(stats.Series), "bytes/series")
+	b.Run("labels", func(b *testing.B) {
+		run(b, func(st *Store, pod int, at time.Time) { st.Append(names[pod], at, scrapes[pod]) })
+	})
+	b.Run("refs", func(b *testing.B) {
+		refs := make([][]uint64, pods)
+		for pod := range pods {
+			refs[pod] = make([]uint64, len(scrapes[pod]))
+		}
+		run(b, func(st *Store, pod int, at time.Time) {
+			st.AppendRefs(names[pod], at, refs[pod], values[pod], func(i int) labels.Labels { return scrapes[pod][i].Labels })
+		})
+	})
 }
 
 func BenchmarkSelect(b *testing.B) {
@@ -331,5 +362,27 @@ func BenchmarkSelect(b *testing.B) {
 	for b.Loop() {
 		set := q.Select(b.Context(), false, nil, equal("__name__", "vllm:e2e_request_latency_seconds_bucket"))
 		require.True(b, set.Next())
+	}
+}
+
+func TestSearch(t *testing.T) {
+	rng := seeded(t)
+	for range 2000 {
+		var points []Point
+		now := int64(0)
+		for range rng.IntN(40) {
+			step := int64(1000)
+			if rng.IntN(4) == 0 {
+				step = 1 + rng.Int64N(20_000)
+			}
+			now += step
+			points = append(points, Point{T: now})
+		}
+		at := rng.Int64N(now+2000) - 500
+		want := slices.IndexFunc(points, func(p Point) bool { return p.T >= at })
+		if want < 0 {
+			want = len(points)
+		}
+		require.Equal(t, want, search(points, at), "%d in %v", at, points)
 	}
 }
