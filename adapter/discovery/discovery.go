@@ -1,164 +1,126 @@
-// Package discovery reads from a pod where its metrics are, by the annotations that the ecosystem agreed on:
+// Package discovery finds what to scrape, and knows what the cluster says about the pods that series speak of.
+//
+// A pod is scraped because of its annotations, which the ecosystem agreed on,
 //
 //	prometheus.io/scrape: "true"      scrape this pod; anything else but "false" is a mistake and said so
 //	prometheus.io/port:   "8000"      may be left out when the pod's containers declare exactly one port
 //	prometheus.io/path:   "/metrics"  the default; may bear a query
 //	prometheus.io/scheme: "http"      the default, or "https": encrypted, but not verified, as there is no CA to name
 //
-// It is a pure function of the pod. A pod that terminates, is over or has no address yet has no endpoint, so that its
-// values vanish with the watch event that says so and not by growing old.
+// or because a PodMonitor or ServiceMonitor of the Prometheus operator selects it, where those kinds are installed.
+// Monitors mean what the operator's own configuration makes of them (its relabelings are built here, and Prometheus'
+// relabelling runs over the same __meta_kubernetes_… labels), with these differences:
+//
+//   - A monitor's interval is not honoured, as everything is scraped once a second; nor is what is about Prometheus' own
+//     storage and wire: honorTimestamps, trackTimestampsStaleness, the limits on targets and labels, native histograms,
+//     scrapeProtocols, enableHttp2. Pods that have ended or terminate are left out even where filterRunning is false.
+//   - Selectors are Kubernetes' selectors, not the regular expressions that the operator makes of them.
+//   - The pods behind a Service are found by the Service's own selector and ports, not by its EndpointSlices. A Service
+//     without selector has none.
+//   - A URL of a pod is scraped once, however many monitors, Services and annotations lead to it: sums over the pod's
+//     series would count it twice. ServiceMonitors go before PodMonitors and those before annotations, names decide the rest.
+//   - Relabelings may change port, path, scheme and parameters, but never lead away from the pod's own address; and
+//     namespace, pod and node always are the pod's own.
+//   - What would need more than that (scrape classes, OAuth 2.0, proxies, files in Prometheus' container, metadata that is
+//     not read here) is a mistake with a text, and nothing is scraped for it.
+//
+// Pods and monitors of one namespace have no say about another: only where the namespace is trusted do its pods' exposed
+// labels win over the scraped pod's own, and do its monitors select pods of other namespaces. A monitor's credentials come
+// from Secrets and ConfigMaps of its own namespace alone.
+//
+// A pod that terminates, is over or has no address has no target, so that its values vanish with the watch event that
+// says so and not by growing old.
 package discovery
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"net/url"
-	"strconv"
-	"strings"
+	"slices"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"headroom.dev/headroom/adapter/metric"
 )
 
-// The annotations.
-const (
-	prefix           = "prometheus.io/"
-	AnnotationScrape = prefix + "scrape"
-	AnnotationPort   = prefix + "port"
-	AnnotationPath   = prefix + "path"
-	AnnotationScheme = prefix + "scheme"
-)
-
-// Reasons why a pod has no endpoint. They complete the sentence "not scraped: …".
-var (
-	ErrNotAnnotated = errors.New("no annotation " + AnnotationScrape + `: "true"`)
-	ErrTerminating  = errors.New("the pod is terminating")
-	ErrEnded        = errors.New("the pod has ended")
-	ErrNoAddress    = errors.New("the pod has no IP address yet")
-)
-
-// AnnotationError is a mistake in an annotation.
-type AnnotationError struct {
-	Annotation string
-	Value      string // empty when missing
-	Problem    string // "is not a port number (1 to 65535)"
+// Target is one URL to scrape.
+type Target struct {
+	// ID is "namespace/pod URL": unique at any time, and the same for as long as the pod is scraped there.
+	ID string
+	// Incarnation is the UID of the pod: it tells apart pods that bear the same name one after the other.
+	Incarnation string
+	// URL bears the parameters of the scrape; its host is the pod's IP address.
+	URL string
+	Pod metric.Object
+	// Labels are the target's: namespace, pod and node, which are the pod's own whatever a monitor says, and, from
+	// monitors, instance, job, endpoint, container, service and what their relabelings add.
+	Labels labels.Labels
+	// HonorLabels lets exposed labels win over Labels, for exporters that speak about other pods.
+	HonorLabels bool
+	// Settings is never nil, and shared with other targets: not to be changed.
+	Settings *Settings
 }
 
-func (e *AnnotationError) Error() string {
-	return fmt.Sprintf("annotation %s: %.60q %s", e.Annotation, e.Value, e.Problem)
+// Settings say how to scrape.
+type Settings struct {
+	Timeout         time.Duration // 0: as the scraper likes; it need not wait as long as a monitor says
+	SampleLimit     int           // of one scrape; 0: as the scraper likes
+	BodyLimit       int64         // uncompressed bytes of one scrape; 0: as the scraper likes
+	Auth            Auth
+	TLS             TLS
+	RefuseRedirects bool
+	// Relabel applies to every sample (metric_relabel_configs). It must not change namespace, pod and node unless
+	// HonorLabels is set.
+	Relabel []*relabel.Config
 }
 
-// Endpoint is where a pod's metrics are.
-type Endpoint struct {
-	Namespace string
-	Name      string
-	UID       string
-	Node      string
-	URL       string
+// Auth is what the Authorization header says: nothing, or Username and Password, or Scheme and Credentials.
+type Auth struct {
+	Username    string
+	Password    Secret
+	Scheme      string // "Bearer"
+	Credentials Secret
 }
 
-// FromPod returns the pod's endpoint, or one of the errors of this package.
-func FromPod(pod *corev1.Pod) (Endpoint, error) {
-	switch pod.Annotations[AnnotationScrape] {
-	case "true":
-	case "false", "":
-		return Endpoint{}, ErrNotAnnotated
-	default:
-		return Endpoint{}, &AnnotationError{AnnotationScrape, pod.Annotations[AnnotationScrape], `is neither "true" nor "false"`}
-	}
-	port, err := port(pod)
-	if err != nil {
-		return Endpoint{}, err
-	}
-	target, err := pathAndQuery(pod.Annotations[AnnotationPath])
-	if err != nil {
-		return Endpoint{}, err
-	}
-	switch scheme := pod.Annotations[AnnotationScheme]; scheme {
-	case "", "http":
-		target.Scheme = "http"
-	case "https":
-		target.Scheme = "https"
-	default:
-		return Endpoint{}, &AnnotationError{AnnotationScheme, scheme, `is neither "http" nor "https"`}
-	}
-	switch {
-	case pod.DeletionTimestamp != nil:
-		return Endpoint{}, ErrTerminating
-	case Ended(pod):
-		return Endpoint{}, ErrEnded
-	case pod.Status.PodIP == "":
-		return Endpoint{}, ErrNoAddress
-	}
-	target.Host = net.JoinHostPort(pod.Status.PodIP, port)
-	return Endpoint{
-		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName,
-		URL: target.String(),
-	}, nil
+// TLS says how an https target is authenticated, in PEM.
+type TLS struct {
+	CA                 string // trusted instead of the system's roots
+	Cert               string // the client's
+	Key                Secret // belongs to Cert
+	ServerName         string // expected in the target's certificate instead of the URL's host
+	InsecureSkipVerify bool
 }
 
-// Ended says whether all containers of the pod have stopped for good.
-func Ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+// Secret is a text that no log shows.
+type Secret string
+
+// String implements fmt.Stringer.
+func (Secret) String() string { return "<secret>" }
+
+// GoString implements fmt.GoStringer.
+func (Secret) GoString() string { return `"<secret>"` }
+
+// Equal says whether both are scraped the same way with the same outcome.
+func (t Target) Equal(o Target) bool {
+	return t.ID == o.ID && t.Incarnation == o.Incarnation && t.URL == o.URL && t.Pod == o.Pod && t.HonorLabels == o.HonorLabels &&
+		labels.Equal(t.Labels, o.Labels) && t.Settings.equal(o.Settings)
 }
 
-func port(pod *corev1.Pod) (string, error) {
-	value, ok := pod.Annotations[AnnotationPort]
-	if ok {
-		if n, err := strconv.ParseUint(value, 10, 16); err != nil || n == 0 {
-			return "", &AnnotationError{AnnotationPort, value, "is not a port number (1 to 65535)"}
-		}
-		return value, nil
-	}
-	var declared []int32
-	for _, c := range pod.Spec.Containers {
-		for _, p := range c.Ports {
-			declared = append(declared, p.ContainerPort)
-		}
-	}
-	if len(declared) != 1 {
-		return "", &AnnotationError{AnnotationPort, "", fmt.Sprintf("is required: the containers declare %d ports, not one", len(declared))}
-	}
-	return strconv.Itoa(int(declared[0])), nil
+func (s *Settings) equal(o *Settings) bool {
+	return s == o || s.Timeout == o.Timeout && s.SampleLimit == o.SampleLimit && s.BodyLimit == o.BodyLimit &&
+		s.Auth == o.Auth && s.TLS == o.TLS && s.RefuseRedirects == o.RefuseRedirects &&
+		slices.EqualFunc(s.Relabel, o.Relabel, equalRelabeling)
 }
 
-// pathAndQuery takes nothing that could lead away from the pod, such as "//host/path" or "@host".
-func pathAndQuery(value string) (*url.URL, error) {
-	if value == "" {
-		return &url.URL{Path: "/metrics"}, nil
-	}
-	u, err := url.Parse(value)
-	if err != nil || !strings.HasPrefix(value, "/") || u.Host != "" || u.User != nil || u.Fragment != "" {
-		return nil, &AnnotationError{AnnotationPath, value, "is not a path that begins with /"}
-	}
-	return u, nil
+func equalRelabeling(a, b *relabel.Config) bool {
+	return a == b || a.Action == b.Action && a.Separator == b.Separator && a.Regex.String() == b.Regex.String() &&
+		a.Modulus == b.Modulus && a.TargetLabel == b.TargetLabel && a.Replacement == b.Replacement &&
+		slices.Equal(a.SourceLabels, b.SourceLabels)
 }
 
-// Trim is the informer's transform: it keeps what selection and FromPod need, about a tenth of a pod, so that 5,000
-// pods fit in a few MiB.
-func Trim(obj any) (any, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil // a tombstone
-	}
-	kept := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			Labels: pod.Labels, DeletionTimestamp: pod.DeletionTimestamp,
-		},
-		Spec:   corev1.PodSpec{NodeName: pod.Spec.NodeName},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP},
-	}
-	for key, value := range pod.Annotations {
-		if strings.HasPrefix(key, prefix) {
-			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, value)
-		}
-	}
-	for _, c := range pod.Spec.Containers {
-		if len(c.Ports) > 0 {
-			kept.Spec.Containers = append(kept.Spec.Containers, corev1.Container{Name: c.Name, Ports: c.Ports})
-		}
-	}
-	return kept, nil
+// Sink takes the targets. Its methods are called one at a time, in the order of the events, and must not call back.
+type Sink interface {
+	// Add starts to scrape the target, or changes the one that has its ID.
+	Add(t Target)
+	// Remove ends the target.
+	Remove(id string)
 }

@@ -36,12 +36,12 @@ func annotations(pairs ...string) map[string]string {
 func TestURL(t *testing.T) {
 	f := func(p *corev1.Pod, want string) {
 		t.Helper()
-		got, err := FromPod(p)
+		got, err := annotatedURL(p)
 		require.NoError(t, err)
-		assert.Equal(t, Endpoint{Namespace: "demo", Name: "chat-1", UID: "u1", Node: "node-a", URL: want}, got)
+		assert.Equal(t, want, got)
 		trimmed, err := Trim(p)
 		require.NoError(t, err)
-		again, err := FromPod(trimmed.(*corev1.Pod))
+		again, err := annotatedURL(trimmed.(*corev1.Pod))
 		require.NoError(t, err)
 		assert.Equal(t, got, again, "a trimmed pod says the same")
 	}
@@ -60,9 +60,9 @@ func TestURL(t *testing.T) {
 func TestReasons(t *testing.T) {
 	f := func(p *corev1.Pod, want string) {
 		t.Helper()
-		got, err := FromPod(p)
+		got, err := annotatedURL(p)
 		require.EqualError(t, err, want)
-		assert.Zero(t, got)
+		assert.Empty(t, got)
 	}
 	f(pod(nil, 80), `no annotation prometheus.io/scrape: "true"`)
 	f(pod(annotations("scrape=false"), 80), `no annotation prometheus.io/scrape: "true"`)
@@ -70,13 +70,13 @@ func TestReasons(t *testing.T) {
 	f(pod(annotations("scrape=true")), `annotation prometheus.io/port: "" is required: the containers declare 0 ports, not one`)
 	f(pod(annotations("scrape=true"), 1, 2), `annotation prometheus.io/port: "" is required: the containers declare 2 ports, not one`)
 	for _, bad := range []string{"", "http", "0", "65536", "-1", "80 "} {
-		_, err := FromPod(pod(annotations("scrape=true", "port="+bad), 80))
+		_, err := annotatedURL(pod(annotations("scrape=true", "port="+bad), 80))
 		var mistake *AnnotationError
 		require.ErrorAs(t, err, &mistake, bad)
 		assert.Equal(t, AnnotationPort, mistake.Annotation)
 	}
 	for _, bad := range []string{"metrics", "//elsewhere/metrics", "http://elsewhere/", "/%zz", "@elsewhere", "//@", "/a#b"} {
-		_, err := FromPod(pod(annotations("scrape=true", "port=80", "path="+bad)))
+		_, err := annotatedURL(pod(annotations("scrape=true", "port=80", "path="+bad)))
 		var mistake *AnnotationError
 		require.ErrorAs(t, err, &mistake, bad)
 		assert.Equal(t, AnnotationPath, mistake.Annotation)
@@ -84,15 +84,22 @@ func TestReasons(t *testing.T) {
 	f(pod(annotations("scrape=true", "port=80", "scheme=ftp")), `annotation prometheus.io/scheme: "ftp" is neither "http" nor "https"`)
 
 	p := pod(annotations("scrape=true", "port=80"))
-	p.DeletionTimestamp = &metav1.Time{}
-	f(p, "the pod is terminating")
-	p = pod(annotations("scrape=true", "port=80"))
 	p.Status.PodIP = ""
 	f(p, "the pod has no IP address yet")
+
+	over := func(p *corev1.Pod, want string) {
+		t.Helper()
+		targets, reasons := (&surroundings{annotated: annotated()}).targets(p)
+		assert.Empty(t, targets)
+		assert.Equal(t, want, because(reasons))
+	}
+	p = pod(annotations("scrape=true", "port=80"))
+	p.DeletionTimestamp = &metav1.Time{}
+	over(p, "the pod is terminating")
 	for _, phase := range []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed} {
 		p = pod(annotations("scrape=true", "port=80"))
 		p.Status.Phase = phase
-		f(p, "the pod has ended")
+		over(p, "the pod has ended")
 	}
 }
 
@@ -108,8 +115,7 @@ func TestTrimDropsTheRest(t *testing.T) {
 	assert.Equal(t, map[string]string{"app": "chat"}, trimmed.Labels)
 	assert.Len(t, trimmed.Annotations, 2)
 	assert.Empty(t, trimmed.ManagedFields)
-	assert.Len(t, trimmed.Spec.Containers, 1)
-	assert.Empty(t, trimmed.Spec.Containers[0].Env)
+	assert.Equal(t, []corev1.Container{{Name: "side"}, {Name: "main", Ports: p.Spec.Containers[1].Ports}}, trimmed.Spec.Containers)
 
 	out, err = Trim("tombstone")
 	require.NoError(t, err)
@@ -124,13 +130,19 @@ func FuzzPath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
 		p := pod(annotations("scrape=true", "port=80"))
 		p.Annotations[AnnotationPath] = path
-		e, err := FromPod(p)
+		u, err := annotatedURL(p)
 		if err != nil {
 			return
 		}
-		u, err := url.Parse(e.URL)
-		require.NoError(t, err)
-		require.Equal(t, "10.1.2.3:80", u.Host)
-		require.Nil(t, u.User)
+		requirePod(t, u)
 	})
+}
+
+// requirePod holds that a request for the URL goes to the pod.
+func requirePod(t *testing.T, address string) {
+	t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	require.Equal(t, "10.1.2.3", u.Hostname())
+	require.Nil(t, u.User)
 }
