@@ -10,7 +10,7 @@ func agent(b *builder) {
 	b.addNodes("gpu_memory_used_percent", "100 * sum by ($by) (gpu_memory_used_bytes) / sum by ($by) (gpu_memory_total_bytes)")
 }
 
-// dcgm reads dcgm-exporter, which speaks about other pods: its namespace must be among --honor-labels-namespaces. Where it
+// dcgm reads dcgm-exporter, which speaks about other pods: its namespace must be among --trusted-namespaces. Where it
 // is not, the scraped labels become exported_pod and the series bear the exporter's own name; such series are left out,
 // for they say nothing about the pod that they name. A GPU that several pods share shows its whole use for each of them,
 // which is the exporter's doing; the agent's figures are asked first.

@@ -30,11 +30,12 @@ type Pod struct {
 // Verdict says how a proposal came about.
 type Verdict string
 
+// Usage is brought to the target, is near enough to change nothing, or the pods without a value, counted the cautious way,
+// would turn the direction round.
 const (
-	Scaled          Verdict = "Scaled"          // the replicas that bring usage to the target
-	WithinTolerance Verdict = "WithinTolerance" // too near to the target to change anything
-	// WouldReverse: the pods without a value, counted the cautious way, turn the direction round or up to it.
-	WouldReverse Verdict = "WouldReverse"
+	Scaled          Verdict = "Scaled"
+	WithinTolerance Verdict = "WithinTolerance"
+	WouldReverse    Verdict = "WouldReverse"
 )
 
 // Proposal is how many replicas one metric asks for.
@@ -107,7 +108,7 @@ func (p *Proposal) cautious(current int32, sum, targetMilli int64, unready int, 
 	if p.Ratio < 1 {
 		assumed = targetMilli
 	}
-	if p.Ratio != 1 { //nolint:gocritic // at exactly the target the controller adds no missing pod
+	if p.Ratio != 1 { // at exactly the target the controller adds no missing pod
 		n += len(p.Missing)
 		sum += assumed * int64(len(p.Missing))
 		if len(p.Missing) > 0 {

@@ -75,7 +75,7 @@ func (e *evaluation) once() {
 func (e *evaluation) note(statuses []rules.Status) {
 	now := make(map[string]string, len(e.complaints))
 	for _, s := range statuses {
-		text := ""
+		var text string
 		switch {
 		case s.Err != nil:
 			text = s.Err.Error()

@@ -42,8 +42,8 @@ type Options struct {
 	Profiles           []string
 	ProfilesSource     string // a rules.Source
 
-	Prometheus  prometheusOptions
-	HonorLabels []string // nil: Namespace alone
+	Prometheus prometheusOptions
+	Trusted    []string // nil: Namespace alone
 
 	Namespace   string
 	ServiceName string
@@ -104,8 +104,8 @@ func (o *Options) Flags() cliflag.NamedFlagSets {
 	fs.DurationVar(&o.EvaluationInterval, "evaluation-interval", o.EvaluationInterval, "Time between two evaluations of the rules, 100ms to 5s.")
 	fs.StringSliceVar(&o.Profiles, "profiles", o.Profiles, "Whose metrics the built-in rules are about; a MetricRule of a built-in rule's name replaces it. Empty for none.")
 	fs.StringVar(&o.ProfilesSource, "profiles-source", o.ProfilesSource, "Where the built-in rules read: Embedded, what this process scrapes, or Prometheus, --prometheus-url.")
-	fs.StringSliceVar(&o.HonorLabels, "honor-labels-namespaces", o.HonorLabels,
-		"Namespaces whose pods may expose metrics of other pods, under the labels namespace and pod. Everything that runs there is trusted. (default --namespace)")
+	fs.StringSliceVar(&o.Trusted, "trusted-namespaces", o.Trusted,
+		"Namespaces whose pods may expose metrics of other pods, under the labels namespace and pod, and whose monitors may select pods of other namespaces. (default --namespace)")
 
 	o.Prometheus.addFlags(sets.FlagSet("prometheus"))
 
@@ -147,8 +147,8 @@ func (o *Options) Complete() {
 	if o.ScrapeTimeout == 0 {
 		o.ScrapeTimeout = o.ScrapeInterval
 	}
-	if o.HonorLabels == nil {
-		o.HonorLabels = []string{o.Namespace}
+	if o.Trusted == nil {
+		o.Trusted = []string{o.Namespace}
 	}
 	for _, file := range []*string{&o.Authentication.RemoteKubeConfigFile, &o.Authorization.RemoteKubeConfigFile} {
 		if *file == "" {

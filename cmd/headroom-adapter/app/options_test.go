@@ -30,7 +30,7 @@ func parsed(t *testing.T, args ...string) *Options {
 func TestDefaultsAreValid(t *testing.T) {
 	o := parsed(t)
 	require.NoError(t, o.Validate())
-	assert.Equal(t, []string{"headroom-system"}, o.HonorLabels)
+	assert.Equal(t, []string{"headroom-system"}, o.Trusted)
 	assert.Equal(t, o.ScrapeInterval, o.ScrapeTimeout)
 	assert.Equal(t, "/etc/kubeconfig", o.Authentication.RemoteKubeConfigFile)
 	assert.Equal(t, "/etc/kubeconfig", o.Authorization.RemoteKubeConfigFile)
@@ -39,14 +39,14 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	o := parsed(t, "--bind-address=127.1.0.5", "--secure-port=8443", "--kubeconfig=/k", "--authorization-kubeconfig=/a",
-		"--honor-labels-namespaces=a,b", "--tls-cert-file=c", "--tls-private-key-file=k", "--scrape-timeout=500ms")
+		"--trusted-namespaces=a,b", "--tls-cert-file=c", "--tls-private-key-file=k", "--scrape-timeout=500ms")
 	require.NoError(t, o.Validate())
 	assert.Equal(t, net.ParseIP("127.1.0.5"), o.Serving.BindAddress)
 	assert.Equal(t, "/k", o.Authentication.RemoteKubeConfigFile)
 	assert.Equal(t, "/a", o.Authorization.RemoteKubeConfigFile)
-	assert.Equal(t, []string{"a", "b"}, o.HonorLabels)
+	assert.Equal(t, []string{"a", "b"}, o.Trusted)
 	assert.True(t, o.ownFiles())
-	assert.Empty(t, parsed(t, "--honor-labels-namespaces=").HonorLabels, "nobody is trusted when asked so")
+	assert.Empty(t, parsed(t, "--trusted-namespaces=").Trusted, "nobody is trusted when asked so")
 }
 
 func TestBadFlagsAreNamed(t *testing.T) {
@@ -82,7 +82,7 @@ func TestCommand(t *testing.T) {
 	help.SetOut(&out)
 	help.SetArgs([]string{"--help"})
 	require.NoError(t, help.Execute())
-	for _, flag := range []string{"--scrape-interval", "--honor-labels-namespaces", "--secure-port", "--tls-secret"} {
+	for _, flag := range []string{"--scrape-interval", "--trusted-namespaces", "--secure-port", "--tls-secret"} {
 		assert.Contains(t, out.String(), flag)
 	}
 	assert.NotContains(t, out.String(), "--cert-dir")

@@ -84,7 +84,7 @@ func newPlane(o *Options, c *clients, logger *slog.Logger) (*plane, error) {
 	})
 	var err error
 	p.watcher, err = discovery.NewWatcher(discovery.Options{
-		Client: c.kube, Dynamic: c.dynamic, Sink: targets{p.manager}, Trusted: o.HonorLabels, PodIndexers: apiserver.PodIndexers(), Logger: logger,
+		Client: c.kube, Dynamic: c.dynamic, Sink: targets{p.manager}, Trusted: o.Trusted, PodIndexers: apiserver.PodIndexers(), Logger: logger,
 	})
 	if err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func newPlane(o *Options, c *clients, logger *slog.Logger) (*plane, error) {
 	}
 	queries := promapi.NewServer(st, promapi.ServerOptions{Clock: now, Registry: p.registry})
 	kinds := apiserver.NewKinds(c.mapper)
-	explainer := &explainer{pods: p.watcher.Pods(), notScraped: p.watcher.Why, manager: p.manager, trusted: o.HonorLabels, rules: p.ruleset}
+	explainer := &explainer{pods: p.watcher.Pods(), notScraped: p.watcher.Why, manager: p.manager, trusted: o.Trusted, rules: p.ruleset}
 	p.provider = apiserver.NewProvider(apiserver.Options{
 		Reader: p.evaluation, Pods: p.watcher.PodIndexer(), Directory: p.watcher,
 		Kinds: kinds, Names: apiserver.MetadataLister{Client: c.metadata, Kinds: kinds},

@@ -56,7 +56,7 @@ func runningPod(namespace, name, port string) *corev1.Pod {
 			Namespace: namespace, Name: name, UID: types.UID(name), Labels: map[string]string{"app": "chat"},
 			Annotations: map[string]string{"prometheus.io/scrape": "true", "prometheus.io/port": port},
 		},
-		Spec:   corev1.PodSpec{NodeName: "node-a"},
+		Spec: corev1.PodSpec{NodeName: "node-a"},
 		Status: corev1.PodStatus{
 			Phase: corev1.PodRunning, PodIP: "127.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 		},

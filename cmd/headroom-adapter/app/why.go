@@ -3,9 +3,8 @@ package app
 import (
 	"fmt"
 
-	corelisters "k8s.io/client-go/listers/core/v1"
-
 	"k8s.io/apimachinery/pkg/labels"
+	corelisters "k8s.io/client-go/listers/core/v1"
 
 	"headroom.dev/headroom/adapter/metric"
 	"headroom.dev/headroom/adapter/scrape"
