@@ -28,8 +28,8 @@ func (c Cluster) Run(ctx context.Context, args ...string) (string, error) {
 	return kubectl(ctx, c.Kubectl, c.Kubeconfig, args...)
 }
 
-// Install applies the project's manifests as a user does, and waits until the adapter serves both API versions and an
-// agent runs on each GPU node.
+// Install applies the project's manifests as a user does, and waits until both replicas of the adapter serve all of its APIs
+// and an agent runs on each GPU node.
 func (c Cluster) Install(ctx context.Context, p *progress.Printer) error {
 	step := p.Step("headroom manifests")
 	if _, err := c.Run(ctx, "apply", "-k", filepath.Join(c.Source, "manifests")); err != nil {
@@ -39,7 +39,7 @@ func (c Cluster) Install(ctx context.Context, p *progress.Printer) error {
 	for _, wait := range [][]string{
 		{"rollout", "status", "-n", "headroom-system", "deployment/headroom-adapter", timeout},
 		{"rollout", "status", "-n", "headroom-system", "daemonset/headroom-agent", timeout},
-		{"wait", "--for=condition=Available", timeout, "apiservice/v1beta1.custom.metrics.k8s.io", "apiservice/v1beta2.custom.metrics.k8s.io"},
+		append([]string{"wait", "--for=condition=Available", timeout}, APIServices()...),
 	} {
 		step.Update("waiting for " + wait[len(wait)-2])
 		if _, err := c.Run(ctx, wait...); err != nil {
@@ -48,6 +48,14 @@ func (c Cluster) Install(ctx context.Context, p *progress.Printer) error {
 	}
 	step.Done("installed")
 	return nil
+}
+
+// APIServices are the registrations of the adapter's APIs, as kubectl takes them.
+func APIServices() []string {
+	return []string{
+		"apiservice/v1beta1.custom.metrics.k8s.io", "apiservice/v1beta2.custom.metrics.k8s.io",
+		"apiservice/v1beta1.external.metrics.k8s.io", "apiservice/v1alpha1.query.headroom.dev",
+	}
 }
 
 // InstallExample applies the example service and waits until its first pods are Ready.

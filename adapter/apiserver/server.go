@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/openapi"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/informers"
 	"k8s.io/kube-openapi/pkg/common"
@@ -20,6 +22,8 @@ import (
 	openapicore "sigs.k8s.io/custom-metrics-apiserver/pkg/generated/openapi/core"
 	openapicustom "sigs.k8s.io/custom-metrics-apiserver/pkg/generated/openapi/custommetrics"
 	openapiexternal "sigs.k8s.io/custom-metrics-apiserver/pkg/generated/openapi/externalmetrics"
+
+	"headroom.dev/headroom/api/query"
 )
 
 const serverName = "headroom-adapter"
@@ -31,10 +35,28 @@ func NewConfig() *genericapiserver.RecommendedConfig {
 	c.OpenAPIConfig.Info.Title = serverName
 	c.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, openapi.NewDefinitionNamer(cma.Scheme))
 	c.OpenAPIV3Config.Info.Title = serverName
-	// There is no core group here: /api/v1/query is Prometheus' and must be authorized as the path that it is, not as the
-	// right to list a core resource named "query".
+	// There is no core group here: /api/v1/query is Prometheus' and not a list of the core resource "query".
 	c.LegacyAPIGroupPrefixes = sets.NewString()
+	c.RequestInfoResolver = &directPaths{genericapiserver.NewRequestInfoResolver(&c.Config)}
 	return c
+}
+
+// directPaths has /api/v1/… authorized as the same request of query.headroom.dev over all series. As the mere path that it
+// is, every ServiceAccount might read it: the ClusterRole system:discovery grants GET of /api/* to all who are authenticated.
+type directPaths struct{ request.RequestInfoResolver }
+
+// NewRequestInfo implements request.RequestInfoResolver.
+func (d *directPaths) NewRequestInfo(r *http.Request) (*request.RequestInfo, error) {
+	if !strings.HasPrefix(r.URL.Path, prometheusRoot) {
+		return d.RequestInfoResolver.NewRequestInfo(r)
+	}
+	meant := *r
+	meant.URL = &url.URL{Path: genericapiserver.APIGroupPrefix + "/" + query.APIVersion + "/" + prometheusResource + r.URL.Path, RawQuery: r.URL.RawQuery}
+	info, err := d.RequestInfoResolver.NewRequestInfo(&meant)
+	if info != nil {
+		info.Path = r.URL.Path
+	}
+	return info, err
 }
 
 func definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {

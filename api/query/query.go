@@ -12,7 +12,7 @@
 //	GET|POST …/namespaces/NS/prometheus/api/v1/…  Prometheus' HTTP API over the series of one namespace
 //	GET|POST …/prometheus/api/v1/…                the same over all series
 //
-// The last is also at /api/v1/… for clients that reach the adapter's Service directly, as Grafana does.
+// The last is also at /api/v1/… for clients that reach the adapter's Service directly, as Grafana does, under the same right.
 //
 // Who reads a namespace needs a Role with this rule, who reads everything the same in a ClusterRole:
 //
@@ -20,10 +20,9 @@
 //	resources: [explanations, prometheus/v1] # the path …/prometheus/api/v1/query is the subresource v1 of an object "api"
 //	verbs: [get, create]                     # create is POST, which Grafana prefers for Prometheus' API
 //
-// and in the ClusterRole, as these are of no namespace:
+// and in the ClusterRole, as it is of no namespace:
 //
 //	apiGroups: [query.headroom.dev], resources: [rules], verbs: [list]
-//	nonResourceURLs: [/api/v1/*], verbs: [get, post]
 package query
 
 import (

@@ -81,7 +81,7 @@ func parseFlags(args []string, complaints io.Writer) (options, error) {
 	flags.BoolVar(&o.lean, "lean", true, "measure also a Prometheus that keeps only what the rules read")
 	extra := flags.String("adapter-flags", "", "more flags for headroom-adapter, separated by spaces")
 	flags.StringVar(&o.prometheus, "prometheus", "", "a prometheus binary; without it, that of Debian's package, downloaded once")
-	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles of headroom-adapter, one for each number of pods (20 s each)")
+	flags.StringVar(&o.profile, "profile", "", "folder for profiles of headroom-adapter, of CPU and memory for each number of pods (20 s each)")
 	flags.StringVar(&o.results, "results", "bench/results", "folder for the JSON file")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -175,7 +175,7 @@ func (b *bench) requests(ctx context.Context, s *stack, m *sheet, length time.Du
 	return err
 }
 
-// profile takes a CPU profile of our adapter, where --profile asks for it.
+// profile takes profiles of our adapter's CPU and memory, where --profile asks for them.
 func (b *bench) profile(ctx context.Context, s *stack, name string) error {
 	if b.options.profile == "" || s.insecure {
 		return nil
@@ -184,14 +184,16 @@ func (b *bench) profile(ctx context.Context, s *stack, name string) error {
 	if err != nil {
 		return err
 	}
-	status, body, err := admin.get(ctx, "/debug/pprof/profile?seconds=20")
-	if err != nil || status != http.StatusOK {
-		return fmt.Errorf("cannot take a profile: HTTP %d: %.300q (%w)", status, body, err)
+	for _, of := range []struct{ what, query string }{{"profile", "profile?seconds=20"}, {"heap", "heap"}} {
+		status, body, err := admin.get(ctx, "/debug/pprof/"+of.query)
+		if err != nil || status != http.StatusOK {
+			return fmt.Errorf("cannot take a profile: HTTP %d: %.300q (%w)", status, body, err)
+		}
+		path := filepath.Join(b.options.profile, name+"."+of.what+".pprof")
+		if err := os.WriteFile(path, body, 0o600); err != nil {
+			return fmt.Errorf("cannot keep a profile: %w", err)
+		}
+		b.cluster.progress.Line("  profile in %s", path)
 	}
-	path := filepath.Join(b.options.profile, name+".pprof")
-	if err := os.WriteFile(path, body, 0o600); err != nil {
-		return fmt.Errorf("cannot keep a profile: %w", err)
-	}
-	b.cluster.progress.Line("  profile in %s", path)
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"k8s.io/metrics/pkg/apis/custom_metrics/v1beta2"
+	externalv1beta1 "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
 
 	"headroom.dev/headroom/lab"
 	"headroom.dev/headroom/lab/kubelet"
@@ -42,6 +43,9 @@ const (
 	custom1 = "/apis/custom.metrics.k8s.io/v1beta1"
 	custom2 = "/apis/custom.metrics.k8s.io/v1beta2"
 
+	external   = "/apis/external.metrics.k8s.io/v1beta1"
+	queryGroup = "/apis/query.headroom.dev/v1alpha1"
+
 	port = 8000 // of simulated pods
 	tick = 100 * time.Millisecond
 )
@@ -50,12 +54,19 @@ const (
 type cluster struct {
 	*lab.Lab
 
-	http *http.Client // with admin rights
+	http     *http.Client // with admin rights
+	straight *http.Client // the same, to the adapter's replicas themselves, whatever their certificate
 }
 
 func newCluster(l *lab.Lab) (*cluster, error) {
 	client, err := rest.HTTPClientFor(l.Config)
-	return &cluster{l, client}, err
+	if err != nil {
+		return nil, err
+	}
+	config := rest.CopyConfig(l.Config)
+	config.CAData, config.CAFile, config.Insecure = nil, "", true
+	straight, err := rest.HTTPClientFor(config)
+	return &cluster{l, client, straight}, err
 }
 
 // namespace makes a namespace of the test's own. It goes with the test, and nobody waits for that.
@@ -117,12 +128,14 @@ func (c *cluster) ready(t *testing.T, namespace, selector string, n int) []corev
 		pods, err := c.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 		require.NoError(t, err)
 		out = nil
+		var names []string // a failure that printed the pods would fill screens
 		for i := range pods.Items {
 			if network.Ready(&pods.Items[i]) {
 				out = append(out, pods.Items[i])
+				names = append(names, pods.Items[i].Name)
 			}
 		}
-		require.Len(t, out, n, "Ready pods of %s in %s", selector, namespace)
+		require.Len(t, names, n, "Ready pods of %s in %s", selector, namespace)
 	})
 	return out
 }
@@ -136,15 +149,22 @@ func eventually(t *testing.T, within time.Duration, check func(require.TestingT)
 // autoscale makes an HPA on one Pods metric, for one replica to three.
 func (c *cluster) autoscale(t *testing.T, namespace, deployment, metric, target string) {
 	t.Helper()
+	c.autoscaleOn(t, namespace, deployment, autoscalingv2.MetricSpec{
+		Type: autoscalingv2.PodsMetricSourceType, Pods: &autoscalingv2.PodsMetricSource{
+			Metric: autoscalingv2.MetricIdentifier{Name: metric},
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse(target))},
+		},
+	})
+}
+
+// autoscaleOn makes an HPA on any metric, for one replica to three.
+func (c *cluster) autoscaleOn(t *testing.T, namespace, deployment string, metric autoscalingv2.MetricSpec) {
+	t.Helper()
 	_, err := c.Client.AutoscalingV2().HorizontalPodAutoscalers(namespace).Create(t.Context(), &autoscalingv2.HorizontalPodAutoscaler{
 		ObjectMeta: metav1.ObjectMeta{Name: deployment},
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: deployment},
-			MinReplicas:    new(int32(1)), MaxReplicas: 3,
-			Metrics: []autoscalingv2.MetricSpec{{Type: autoscalingv2.PodsMetricSourceType, Pods: &autoscalingv2.PodsMetricSource{
-				Metric: autoscalingv2.MetricIdentifier{Name: metric},
-				Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse(target))},
-			}}},
+			MinReplicas:    new(int32(1)), MaxReplicas: 3, Metrics: []autoscalingv2.MetricSpec{metric},
 		},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -235,6 +255,14 @@ func (c *cluster) values(ctx context.Context, t require.TestingT, namespace, met
 	values, err := c.get(ctx, t, ofPods(custom2, namespace, metric, "app=service")).values()
 	require.NoError(t, err)
 	return values
+}
+
+// externalValues are the items of an answer of external.metrics.k8s.io.
+func externalValues(t require.TestingT, a answer) []externalv1beta1.ExternalMetricValue {
+	require.Equal(t, http.StatusOK, a.code, a.body)
+	var list externalv1beta1.ExternalMetricValueList
+	require.NoError(t, json.Unmarshal([]byte(a.body), &list), a.body)
+	return list.Items
 }
 
 func number(v v1beta2.MetricValue) float64 { return v.Value.AsApproximateFloat64() }

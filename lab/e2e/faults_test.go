@@ -63,7 +63,7 @@ func TestBrokenPodsBesideGoodOnes(t *testing.T) {
 	}
 	send(t, func() []string { return targets }, 70, lightTokens)
 	all := slices.Sorted(maps.Keys(pods))
-	watch := newWatch(t, namespace, pods, map[string]time.Duration{rps: mostRPS, p95: mostP95})
+	watch := shared.newWatch(t, namespace, pods, map[string]time.Duration{rps: mostRPS, p95: mostP95})
 	watch.await(t, rps, all, 15*time.Second)
 	watch.await(t, p95, all, 15*time.Second)
 	for fault := range broken() {
@@ -100,7 +100,7 @@ func TestBrokenPodsBesideGoodOnes(t *testing.T) {
 	t.Logf("all values are back %s after the faults ended", time.Since(healed).Round(tick))
 	watch.await(t, p95, all, 6*time.Second)
 	watch.end(t)
-	watch.assertFresh(t, good, began, 10*time.Second)
+	watch.assertFresh(t, rps, good, began, 10*time.Second)
 }
 
 // TestPodDeletedInMidScrape deletes a pod whose /metrics is being read.
@@ -118,7 +118,7 @@ func TestPodDeletedInMidScrape(t *testing.T) {
 	for _, pod := range shared.ready(t, namespace, "app=service", 2) {
 		pods[pod.Labels["name"]] = pod
 	}
-	watch := newWatch(t, namespace, pods, map[string]time.Duration{rps: mostRPS})
+	watch := shared.newWatch(t, namespace, pods, map[string]time.Duration{rps: mostRPS})
 	watch.await(t, rps, []string{"good", "leaving"}, 15*time.Second)
 
 	began := time.Now()
@@ -132,7 +132,7 @@ func TestPodDeletedInMidScrape(t *testing.T) {
 	for _, r := range watch.of(rps, began.Add(2*time.Second)) {
 		assert.NotContains(t, r.values, "leaving", "no late answer brings it back")
 	}
-	watch.assertFresh(t, []string{"good"}, began, 10*time.Second)
+	watch.assertFresh(t, rps, []string{"good"}, began, 10*time.Second)
 }
 
 // simulate gives a running pod another behaviour.
@@ -159,7 +159,7 @@ type watch struct {
 	readings []reading
 }
 
-func newWatch(t *testing.T, namespace string, pods map[string]corev1.Pod, most map[string]time.Duration) *watch {
+func (c *cluster) newWatch(t *testing.T, namespace string, pods map[string]corev1.Pod, most map[string]time.Duration) *watch {
 	t.Helper()
 	names := map[string]string{}
 	for name, pod := range pods {
@@ -172,7 +172,7 @@ func newWatch(t *testing.T, namespace string, pods map[string]corev1.Pod, most m
 			ticker := time.NewTicker(200 * time.Millisecond)
 			defer ticker.Stop()
 			for {
-				a, err := fetch(ctx, shared.http, shared.Config.Host+ofPods(custom2, namespace, metric, "app=service"))
+				a, err := fetch(ctx, c.http, c.Config.Host+ofPods(custom2, namespace, metric, "app=service"))
 				if ctx.Err() != nil {
 					return
 				}
@@ -250,9 +250,9 @@ func (w *watch) end(t *testing.T) {
 }
 
 // assertFresh checks that pods had a fresh value in every reading since a time, over a stretch of at least that length.
-func (w *watch) assertFresh(t *testing.T, names []string, from time.Time, length time.Duration) {
+func (w *watch) assertFresh(t *testing.T, metric string, names []string, from time.Time, length time.Duration) {
 	t.Helper()
-	list := w.of(rps, from)
+	list := w.of(metric, from)
 	require.NotEmpty(t, list)
 	require.Greater(t, list[len(list)-1].began.Sub(from), length)
 	oldest := time.Duration(0)

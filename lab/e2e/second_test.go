@@ -159,42 +159,65 @@ func bystanders(t *testing.T, second *cluster) {
 	require.Equal(t, old.Name, second.ready(t, namespace, "app=nginx", 1)[0].Name)
 }
 
-// adapterBeforeAPIServer kills the adapter while there is no API server: it starts, waits, and serves once there is one.
+// adapterBeforeAPIServer stops the API server and kills one of the adapter's replicas: it starts, waits, and serves once
+// there is an API server. The other goes on all the while.
 func adapterBeforeAPIServer(t *testing.T, second *cluster, pod corev1.Pod) {
 	ctx := t.Context()
-	before := second.adapter(t)
-	require.Len(t, before.Status.ContainerStatuses, 1)
-	old, found := second.process(t, "headroom-adapter")
-	require.True(t, found)
+	replicas := second.adapters(ctx, t)
+	require.Len(t, replicas, 2)
+	victim, survivor := replicas[0], replicas[1]
+	old := second.processOf(t, victim)
 	require.NoError(t, second.StopComponent("kube-apiserver"))
+	stopped := time.Now()
 	require.NoError(t, syscall.Kill(old.PID, syscall.SIGKILL))
 	var again process.Entry
 	eventually(t, 20*time.Second, func(c require.TestingT) {
-		again, found = second.process(t, "headroom-adapter")
-		require.True(c, found)
+		again = second.processOf(c, victim)
 		require.NotEqual(c, old.PID, again.PID)
 		// It is up and waiting: it answers probes.
-		a, err := fetch(ctx, insecure(), "https://"+before.Status.PodIP+":6443/readyz")
+		a, err := fetch(ctx, insecure(), "https://"+victim.Status.PodIP+":6443/readyz")
 		require.NoError(c, err)
 		require.Equal(c, http.StatusServiceUnavailable, a.code)
 		require.Contains(c, a.body, "waiting for the API server's authentication configuration")
 	})
+	// A client certificate of the cluster needs no API server, nor does scraping the pods that are known.
+	a, err := fetch(ctx, second.straight, "https://"+survivor.Status.PodIP+":6443"+ofPod(custom2, pod.Namespace, pod.Name, rps))
+	require.NoError(t, err)
+	values, err := a.values()
+	require.NoError(t, err)
+	require.Contains(t, values, pod.Name, a.body)
+	age := a.began.Sub(values[pod.Name].Timestamp.Time)
+	require.LessOrEqual(t, age, freshest+wholeSecond)
+	t.Logf("%s after the API server stopped, a value that is %s old", time.Since(stopped).Round(tick), age.Round(tick))
 
+	started := time.Now()
 	require.NoError(t, second.StartComponent(ctx, "kube-apiserver"))
-	_, err := second.kubectl(t, "wait", "--for=condition=Available", "--timeout=30s", "apiservice/v1beta2.custom.metrics.k8s.io", "apiservice/v1beta1.custom.metrics.k8s.io")
+	_, err = second.kubectl(t, append([]string{"wait", "--for=condition=Available", "--timeout=30s"}, lab.APIServices()...)...)
 	require.NoError(t, err)
 	second.serves(t, pod, 30*time.Second)
-	now, found := second.process(t, "headroom-adapter")
-	require.True(t, found)
-	require.Equal(t, again.PID, now.PID, "it has not been restarted once more")
-	after := second.adapter(t)
-	require.Equal(t, before.Name, after.Name)
-	require.Equal(t, before.Status.ContainerStatuses[0].RestartCount+1, after.Status.ContainerStatuses[0].RestartCount)
+	t.Logf("values through the API server %s after its start", time.Since(started).Round(tick))
+	eventually(t, 30*time.Second, func(t require.TestingT) { require.Len(t, second.adapters(ctx, t), 2) })
+	require.Equal(t, again.PID, second.processOf(t, victim).PID, "it has not been restarted once more")
+	for _, after := range second.adapters(ctx, t) {
+		restarts := int32(0)
+		if after.Name == victim.Name {
+			restarts = 1
+		}
+		require.Equal(t, restarts, after.Status.ContainerStatuses[0].RestartCount-restartsOf(replicas, after.Name))
+	}
 	select {
 	case err := <-second.Failed():
 		require.NoError(t, err, "the API server was stopped, and nothing else ends for it")
 	default:
 	}
+}
+
+func restartsOf(pods []corev1.Pod, name string) int32 {
+	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
+	if i < 0 || len(pods[i].Status.ContainerStatuses) == 0 {
+		return 0
+	}
+	return pods[i].Status.ContainerStatuses[0].RestartCount
 }
 
 // componentDies kills etcd.
@@ -215,8 +238,7 @@ func componentDies(t *testing.T, second *cluster) {
 }
 
 // process finds a running process of the lab by a part of its name.
-func (c *cluster) process(t *testing.T, name string) (process.Entry, bool) {
-	t.Helper()
+func (c *cluster) process(t require.TestingT, name string) (process.Entry, bool) {
 	_, all, err := lab.ReadState(c.Dir)
 	require.NoError(t, err)
 	i := slices.IndexFunc(all, func(e process.Entry) bool { return strings.Contains(e.Name, name) })
@@ -224,4 +246,11 @@ func (c *cluster) process(t *testing.T, name string) (process.Entry, bool) {
 		return process.Entry{}, false
 	}
 	return all[i], true
+}
+
+// processOf finds the process of a pod.
+func (c *cluster) processOf(t require.TestingT, pod corev1.Pod) process.Entry {
+	entry, found := c.process(t, pod.Namespace+"/"+pod.Name+"/")
+	require.True(t, found, pod.Name)
+	return entry
 }
