@@ -51,7 +51,7 @@ func (e *evaluation) run(ctx context.Context) {
 	tick := time.NewTicker(e.interval)
 	defer tick.Stop()
 	for {
-		e.once()
+		e.once() //nolint:contextcheck // evaluations end with the evaluator, which also bounds each
 		select {
 		case <-ctx.Done():
 			return

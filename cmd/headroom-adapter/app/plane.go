@@ -49,12 +49,12 @@ func newClients(config *rest.Config) (*clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for custom resources: %w", err)
 	}
-	meta, err := metadata.NewForConfig(config)
+	metadataOnly, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for metadata: %w", err)
 	}
 	return &clients{
-		kube: kube, dynamic: dyn, metadata: meta,
+		kube: kube, dynamic: dyn, metadata: metadataOnly,
 		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(kube.Discovery())),
 	}, nil
 }

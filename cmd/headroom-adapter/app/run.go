@@ -40,7 +40,7 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	p, err := newPlane(o, c, logger)
+	p, err := newPlane(o, c, logger) //nolint:contextcheck // its evaluator ends with close
 	if err != nil {
 		return err
 	}
