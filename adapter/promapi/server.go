@@ -23,7 +23,7 @@ const (
 	DefaultQueueTimeout  = time.Second
 	DefaultMaxConcurrent = 4
 	DefaultMaxSamples    = 2_000_000 // 16 bytes each: 1,000 series with 2,000 points
-	DefaultMaxSeries     = 400_000   // twice the whole of a full store
+	DefaultMaxSeries     = 800_000   // twice the whole of a full store
 	DefaultMaxAnswer     = 16 << 20  // 80,000 results of a query, or 600,000 points of a range
 )
 

@@ -32,12 +32,12 @@ import (
 )
 
 const (
-	// DefaultMaxSeries is about 220 MiB at 1.1 KiB a series: 8,000 pods with 25 series each.
-	DefaultMaxSeries = 200_000
+	// DefaultMaxSeries is about 430 MiB at 1.1 KiB a series: 8,000 pods with the 48 series that the built-in rules read of vLLM.
+	DefaultMaxSeries = 400_000
 	// DefaultMaxSeriesPerTarget keeps one target that invents label values from taking the room of all others. An
 	// inference pod has some 30 series that rules want, an agent with 8 devices and 64 pods some 500.
 	DefaultMaxSeriesPerTarget = 5_000
-	// DefaultMaxBytes holds DefaultMaxSeries of the usual size twice over; it is long windows that meet it first.
+	// DefaultMaxBytes holds DefaultMaxSeries of the usual size; it is long windows that meet it first.
 	DefaultMaxBytes = 512 << 20
 	// DefaultMaxSamplesPerSeries is more than an hour at one scrape a second.
 	DefaultMaxSamplesPerSeries = 4_096
