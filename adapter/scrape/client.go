@@ -178,6 +178,9 @@ func (c *client) exchange(conn net.Conn, deadline time.Time, request []byte, s *
 	r := s.from(&c.wire)
 	for {
 		resp, err := http.ReadResponse(r, nil)
+		if err != nil && c.wire.left <= 0 {
+			return nil, errHeader() // whatever the line looked like that the limit cut
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -295,6 +298,10 @@ func (c *client) read(resp *http.Response, s *scratch) error {
 	}
 }
 
+func errHeader() error {
+	return &scrapeError{outcomeTooLarge, fmt.Sprintf("the answer's header is larger than the limit of %d bytes", headerLimit)}
+}
+
 // wire reads a connection up to what a header may have.
 type wire struct {
 	conn   net.Conn
@@ -312,7 +319,7 @@ func (w *wire) wait() error {
 
 func (w *wire) Read(p []byte) (n int, err error) {
 	if w.left <= 0 {
-		return 0, &scrapeError{outcomeTooLarge, fmt.Sprintf("the answer's header is larger than the limit of %d bytes", headerLimit)}
+		return 0, errHeader()
 	}
 	p = p[:min(len(p), w.left)]
 	if w.waited && len(p) > 0 {

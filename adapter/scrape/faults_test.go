@@ -188,10 +188,14 @@ func TestFaultsTogether(t *testing.T) {
 		_, _ = fmt.Fprintf(w, "http_requests_total %d\n", n.Add(1))
 	})
 	for name, target := range targets {
-		require.Eventually(t, func() bool {
+		said := ""
+		if !assert.Eventually(t, func() bool {
 			status, _ := m.Status(target.Pod)
-			return status.Failures >= 2 && (strings.Contains(status.LastError, bad[name].want) || status.LastError == "no full answer within 200ms")
-		}, 20*time.Second, 5*time.Millisecond, name)
+			said = status.LastError
+			return status.Failures >= 2 && (strings.Contains(said, bad[name].want) || said == "no full answer within 200ms")
+		}, 20*time.Second, 5*time.Millisecond, name) {
+			t.Fatalf("%s: %q", name, said)
+		}
 		assert.Zero(t, s.count(target.ID), name)
 	}
 	require.Eventually(t, func() bool { return s.count(good.ID) >= 4 }, 10*time.Second, 5*time.Millisecond)
