@@ -56,6 +56,11 @@ test-faults: build ## Run the faults that are too heavy for test-e2e: 600 pods r
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 40m -v -run 'TestManyPodsReplaced|TestMillionSeries' $(TEST_FLAGS)
 
+.PHONY: test-servers
+test-servers: build ## Run the same rules over the embedded store, Prometheus and VictoriaMetrics (Debian's packages); three minutes
+	bin/headroom-lab prepare
+	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 20m -v -run TestPrometheusCompatibleServers $(TEST_FLAGS)
+
 ##@ Measure
 
 .PHONY: bench-loop

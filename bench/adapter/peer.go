@@ -23,6 +23,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"headroom.dev/headroom/bench/adapter/targets"
+	"headroom.dev/headroom/lab/binaries"
 )
 
 // peer starts Prometheus and prometheus-adapter, configured as their users do, one rule for each metric. Both have all rights.
@@ -57,8 +58,8 @@ func newPeer(ctx context.Context, c *cluster, plan targets.Plan, prometheus stri
 	p := &peer{cluster: c, plan: plan, prometheus: prometheus, adapterAddress: c.address()}
 	var err error
 	if p.prometheus == "" {
-		if p.prometheus, err = fetchPrometheus(ctx, c.progress); err != nil {
-			return nil, err
+		if p.prometheus, err = binaries.Debian(ctx, "prometheus", "usr/bin/prometheus", c.progress); err != nil {
+			return nil, fmt.Errorf("%w; install it by hand and give --prometheus /usr/bin/prometheus", err)
 		}
 	}
 	if p.binary, err = buildPeer(ctx, c.source, c.progress); err != nil {

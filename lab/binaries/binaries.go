@@ -170,11 +170,11 @@ func cacheDir(module string, v versions) (string, error) {
 		h.Write(raw)
 	}
 	fmt.Fprint(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, v.ldflags())
-	return makeCache("components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
+	return Cache("components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
 }
 
-// makeCache makes a folder of this project in the user's cache.
-func makeCache(parts ...string) (string, error) {
+// Cache makes a folder of this project in the user's cache.
+func Cache(parts ...string) (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("cannot find a cache folder: %w", err)

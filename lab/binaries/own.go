@@ -22,7 +22,7 @@ const cgoFlags = "-g -O2 -Wno-deprecated-declarations"
 func Own(ctx context.Context, source, dir string, commands ...string) (map[string]string, error) {
 	what := strings.Join(commands, ", ")
 	key := sha256.Sum256([]byte(source))
-	cache, err := makeCache("commands", hex.EncodeToString(key[:6]))
+	cache, err := Cache("commands", hex.EncodeToString(key[:6]))
 	if err != nil {
 		return nil, err
 	}

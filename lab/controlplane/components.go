@@ -59,6 +59,7 @@ func (c *ControlPlane) apiServer(port int, etcd string) *component {
 			"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 			"--proxy-client-cert-file=" + f.proxyClient.CertFile, "--proxy-client-key-file=" + f.proxyClient.KeyFile,
 			"--enable-aggregator-routing=false", "--egress-selector-config-file=" + f.egress,
+			"--delete-collection-workers=16", // 1 by default: 200 pods then take ten seconds to be marked
 			"--profiling=false",
 		},
 		healthy: c.get(c.Server+"/readyz", f.etcdClient.CertFile, f.etcdClient.KeyFile),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -79,12 +80,12 @@ func (s *scene) path() string { return ofPods(custom2, s.namespace, rps, "app=se
 // bothKilled: nothing measures for a while, and the HPA says so instead of acting.
 func (s *scene) bothKilled(t *testing.T) {
 	ctx := t.Context()
-	active := func() bool {
-		return s.scalingActive(ctx, t, s.namespace, "one").Status == corev1.ConditionTrue
+	active := func(t require.TestingT) {
+		require.Equal(t, corev1.ConditionTrue, s.scalingActive(ctx, t, s.namespace, "one").Status)
 	}
-	eventually(t, 20*time.Second, func(t require.TestingT) { require.True(t, active()) })
-	available := s.sample(t, func() bool { return s.available(ctx, t) })
-	answering := s.sample(t, func() bool { values, err := s.get(ctx, t, s.path()).values(); return err == nil && len(values) == 2 })
+	eventually(t, 20*time.Second, active)
+	available := s.sample(t, func(t require.TestingT) { s.available(ctx, t) })
+	answering := s.sample(t, func(t require.TestingT) { require.Len(t, s.values(ctx, t, s.namespace, rps), 2) })
 	scaling := s.sample(t, active)
 
 	began := time.Now()
@@ -114,32 +115,38 @@ func (s *scene) bothKilled(t *testing.T) {
 
 // rollOut gives the adapter a Prometheus-compatible server, by a rolling update.
 func (s *scene) rollOut(t *testing.T) {
-	ctx := t.Context()
-	before := s.adapters(ctx, t)
 	hammer := s.hammer(t, s.path())
+	took := s.reconfigure(t, "--prometheus-url="+s.source.url, "--prometheus-interval=1s")
+	hammer.goOn(t, 2*time.Second)
+	hammer.stop()
+	t.Logf("rolling update in %s: %s", took.Round(tick), hammer)
+	assert.Empty(t, hammer.failures)
+}
+
+// reconfigure adds arguments to the adapter's and waits until all of its replicas have them.
+func (c *cluster) reconfigure(t *testing.T, args ...string) time.Duration {
+	t.Helper()
+	ctx := t.Context()
+	before := c.adapters(ctx, t)
 	var patch []map[string]any
-	for _, arg := range []string{"--prometheus-url=" + s.source.url, "--prometheus-interval=1s"} {
+	for _, arg := range args {
 		patch = append(patch, map[string]any{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": arg})
 	}
 	raw, err := json.Marshal(patch)
 	require.NoError(t, err)
 	began := time.Now()
-	_, err = s.Client.AppsV1().Deployments("headroom-system").Patch(ctx, "headroom-adapter", types.JSONPatchType, raw, metav1.PatchOptions{})
+	_, err = c.Client.AppsV1().Deployments("headroom-system").Patch(ctx, "headroom-adapter", types.JSONPatchType, raw, metav1.PatchOptions{})
 	require.NoError(t, err)
 	eventually(t, 90*time.Second, func(t require.TestingT) {
-		pods, err := s.Client.CoreV1().Pods("headroom-system").List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=headroom-adapter"})
+		pods, err := c.Client.CoreV1().Pods("headroom-system").List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=headroom-adapter"})
 		require.NoError(t, err)
 		require.Len(t, pods.Items, 2)
 		for _, old := range before {
 			require.False(t, slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool { return p.Name == old.Name }))
 		}
-		require.Len(t, s.adapters(ctx, t), 2)
+		require.Len(t, c.adapters(ctx, t), 2)
 	})
-	took := time.Since(began)
-	hammer.goOn(t, 2*time.Second)
-	hammer.stop()
-	t.Logf("rolling update in %s: %s", took.Round(tick), hammer)
-	assert.Empty(t, hammer.failures)
+	return time.Since(began)
 }
 
 // oneDeleted deletes a pod, as a drain or a person does.
@@ -283,14 +290,14 @@ func (h *hammer) String() string {
 	return fmt.Sprintf("%d GETs by %d clients, %d failed, the slowest took %s", h.requests, hammers, len(h.failures), h.slowest.Round(time.Millisecond))
 }
 
-// sampler asks a question every 100 ms.
+// sampler makes a check every 100 ms.
 type sampler struct {
 	mu     sync.Mutex
 	latest bool
-	lost   time.Duration // without the answer yes
+	lost   time.Duration // for which the check failed
 }
 
-func (s *scene) sample(t *testing.T, question func() bool) *sampler {
+func (s *scene) sample(t *testing.T, check func(require.TestingT)) *sampler {
 	t.Helper()
 	p := &sampler{latest: true}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -300,10 +307,10 @@ func (s *scene) sample(t *testing.T, question func() bool) *sampler {
 		defer ticker.Stop()
 		last := time.Now()
 		for ctx.Err() == nil {
-			yes := question()
+			passes := holds(check)
 			now := time.Now()
 			p.mu.Lock()
-			if p.latest = yes; !yes {
+			if p.latest = passes; !passes {
 				p.lost += now.Sub(last)
 			}
 			p.mu.Unlock()
@@ -318,6 +325,22 @@ func (s *scene) sample(t *testing.T, question func() bool) *sampler {
 	return p
 }
 
+// holds reports whether a check passes, and leaves the test alone if it does not: a request that the end of the test cuts
+// off is no fault.
+func holds(check func(require.TestingT)) bool {
+	var v verdict
+	done := make(chan struct{})
+	go func() { defer close(done); check(&v) }() // FailNow ends it
+	<-done
+	return !v.failed
+}
+
+// verdict implements require.TestingT.
+type verdict struct{ failed bool }
+
+func (v *verdict) Errorf(string, ...any) { v.failed = true }
+func (v *verdict) FailNow()              { v.failed = true; runtime.Goexit() }
+
 func (p *sampler) now() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -330,18 +353,15 @@ func (p *sampler) missing() time.Duration {
 	return p.lost
 }
 
-// available reports whether all of the adapter's APIServices are.
-func (c *cluster) available(ctx context.Context, t require.TestingT) bool {
+// available requires that all of the adapter's APIServices are Available.
+func (c *cluster) available(ctx context.Context, t require.TestingT) {
 	client := aggregator.NewForConfigOrDie(c.Config)
 	list, err := client.ApiregistrationV1().APIServices().List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=headroom"})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 4)
 	for _, api := range list.Items {
-		if !slices.ContainsFunc(api.Status.Conditions, func(c apiregistration.APIServiceCondition) bool {
+		require.True(t, slices.ContainsFunc(api.Status.Conditions, func(c apiregistration.APIServiceCondition) bool {
 			return c.Type == apiregistration.Available && c.Status == apiregistration.ConditionTrue
-		}) {
-			return false
-		}
+		}), api.Name)
 	}
-	return true
 }

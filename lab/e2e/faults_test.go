@@ -105,7 +105,6 @@ func TestBrokenPodsBesideGoodOnes(t *testing.T) {
 
 // TestPodDeletedInMidScrape deletes a pod whose /metrics is being read.
 func TestPodDeletedInMidScrape(t *testing.T) {
-	t.Parallel()
 	ctx, namespace := t.Context(), shared.namespace(t)
 	shared.deploy(t, namespace, inference("good", "{"+wellSpec+"}", 0))
 	// A scrape takes 0.8 s of every second, so the deletion meets one, most of the time.

@@ -142,7 +142,6 @@ func (c *cluster) takesEffect(t *testing.T, namespace, pod, metric string, want 
 
 // TestMetricRuleTakesEffect creates, changes and deletes a rule, again and again, while another rule's values stay fresh.
 func TestMetricRuleTakesEffect(t *testing.T) {
-	t.Parallel()
 	namespace := shared.namespace(t)
 	pods := shared.export(t, namespace, map[string]*exporter{"one": says("rule_depth 5\nother_depth 7\n")})
 	pod := pods["one"].Name

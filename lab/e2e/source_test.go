@@ -98,7 +98,7 @@ func (s *scene) sourceDown(t *testing.T) {
 
 	good := map[string]corev1.Pod{"one": s.pods["one"], "two": s.pods["two"]}
 	watch := s.newWatch(t, s.namespace, good, map[string]time.Duration{rps: mostRPS})
-	available := s.sample(t, func() bool { return s.available(ctx, t) })
+	available := s.sample(t, func(t require.TestingT) { s.available(ctx, t) })
 	down := time.Now()
 	s.source.stop()
 	oldest := time.Duration(0)

@@ -19,11 +19,17 @@ import (
 // noteInterval is how often the log is told of rules that have a fault.
 const noteInterval = 5 * time.Second
 
+// haste is how many times as often rules are evaluated after they changed: a new rule then waits for its first scrapes, and
+// hardly for an evaluation as well.
+const haste = 5
+
 // evaluation runs the rules again and again and has the newest snapshot for all who read.
 type evaluation struct {
 	evaluator *rules.Evaluator
 	now       func() time.Time
 	interval  time.Duration
+	warmUp    time.Duration // from a change of the rules to the first values that rest on two scrapes
+	changed   chan struct{} // of one: the rules have changed since the last look
 	logger    *slog.Logger
 
 	snapshot   atomic.Pointer[rules.Snapshot]
@@ -34,9 +40,10 @@ type evaluation struct {
 }
 
 // newEvaluation evaluates once, so that there is a snapshot, with no values, from the start.
-func newEvaluation(evaluator *rules.Evaluator, now func() time.Time, interval time.Duration, logger *slog.Logger, reg prometheus.Registerer) *evaluation {
+func newEvaluation(evaluator *rules.Evaluator, now func() time.Time, interval, warmUp time.Duration, logger *slog.Logger, reg prometheus.Registerer) *evaluation {
 	e := &evaluation{
-		evaluator: evaluator, now: now, interval: interval, logger: logger, complaints: map[string]string{},
+		evaluator: evaluator, now: now, interval: interval, warmUp: warmUp, changed: make(chan struct{}, 1),
+		logger: logger, complaints: map[string]string{},
 		duration: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
 			Name: "headroom_adapter_evaluation_duration_seconds", Help: "Time to evaluate all rules once; rules that take longer than the budget go on in the background.",
 			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1},
@@ -46,17 +53,34 @@ func newEvaluation(evaluator *rules.Evaluator, now func() time.Time, interval ti
 	return e
 }
 
-// run evaluates now and every interval until the context ends.
+// run evaluates now and every interval until the context ends, and in haste for as long after the rules changed as the
+// series that only the new ones read take to come.
 func (e *evaluation) run(ctx context.Context) {
 	tick := time.NewTicker(e.interval)
 	defer tick.Stop()
+	var calm time.Time // when haste ends; zero when it has
 	for {
 		e.once() //nolint:contextcheck // evaluations end with the evaluator, which also bounds each
 		select {
 		case <-ctx.Done():
 			return
+		case <-e.changed:
+			calm = e.now().Add(e.warmUp)
+			tick.Reset(e.interval / haste)
 		case <-tick.C:
+			if !calm.IsZero() && !e.now().Before(calm) {
+				calm = time.Time{}
+				tick.Reset(e.interval)
+			}
 		}
+	}
+}
+
+// hurry says that the rules have changed.
+func (e *evaluation) hurry() {
+	select {
+	case e.changed <- struct{}{}:
+	default: // run has not seen the last change yet
 	}
 }
 

@@ -100,8 +100,11 @@ func newPlane(o *Options, c *clients, logger *slog.Logger) (*plane, error) {
 	if p.ruleset, err = newRuleset(o, p.evaluator, st, logger); err != nil {
 		return nil, fmt.Errorf("cannot use the built-in rules: %w", err)
 	}
-	p.metricRules = rulewatch.New(rulewatch.Options{Dynamic: c.dynamic, Client: c.kube, Changed: p.ruleset.set, Logger: logger})
-	p.evaluation = newEvaluation(p.evaluator, now, o.EvaluationInterval, logger, p.registry)
+	p.evaluation = newEvaluation(p.evaluator, now, o.EvaluationInterval, p.warmUp, logger, p.registry)
+	p.metricRules = rulewatch.New(rulewatch.Options{Dynamic: c.dynamic, Client: c.kube, Logger: logger, Changed: func(users []rules.Rule) {
+		p.ruleset.set(users)
+		p.evaluation.hurry()
+	}})
 	if err := errors.Join(p.registry.Register(newStoreCollector(st)), p.registry.Register(newRuleCollector(p.evaluation.Statuses))); err != nil {
 		return nil, fmt.Errorf("cannot expose the adapter's own metrics: %w", err)
 	}
