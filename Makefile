@@ -52,7 +52,7 @@ test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the co
 	$(GO) test ./lab/e2e/... -count=1 -timeout 25m $(TEST_FLAGS)
 
 .PHONY: test-faults
-test-faults: build ## Run the faults that are too heavy for test-e2e: 600 pods replaced at once, a rule on 10⁶ series; five minutes
+test-faults: build ## Run the faults that are too heavy for test-e2e: 2,000 pods replaced at once, a rule on 10⁶ series; five minutes
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 40m -v -run 'TestManyPodsReplaced|TestMillionSeries' $(TEST_FLAGS)
 

@@ -60,13 +60,23 @@ func (p *Provider) publish(s *genericapiserver.GenericAPIServer) error {
 	mux.Handle(path+query.APIVersion, discovery.NewAPIVersionHandler(cma.Codecs, schema.GroupVersion{Group: query.Group, Version: query.Version}, queries.lister))
 
 	aggregate(s, append(metrics, queries))
-	if err := s.AddPostStartHook("headroom-discovery", func(hook genericapiserver.PostStartHookContext) error {
-		go follow(hook, func() { aggregate(s, metrics) })
-		go follow(hook, func() { p.learnKinds(time.Now()) }) // by itself, as it may wait for the API server
-		return nil
-	}); err != nil {
+	if err := s.AddPostStartHook("headroom-discovery", upkeep{p, s, metrics}.start); err != nil {
 		return fmt.Errorf("cannot keep discovery up to date: %w", err)
 	}
+	return nil
+}
+
+// upkeep keeps what changes in discovery up to date.
+type upkeep struct {
+	provider *Provider
+	server   *genericapiserver.GenericAPIServer
+	metrics  []group
+}
+
+// start returns at once; the work goes on until the server ends.
+func (u upkeep) start(hook genericapiserver.PostStartHookContext) error {
+	go follow(hook, func() { aggregate(u.server, u.metrics) })
+	go follow(hook, func() { u.provider.learnKinds(time.Now()) }) // by itself, as it may wait for the API server
 	return nil
 }
 
