@@ -230,16 +230,17 @@ func TestMetricRuleStatus(t *testing.T) {
 	watch.assertFresh(t, "good_level", []string{"one"}, began, 3*time.Second)
 }
 
-// TestMetricRuleReplacesBuiltIn puts a rule in the place of a built-in one, which is back when it goes.
+// TestMetricRuleReplacesBuiltIn puts a rule in the place of a built-in one, which is back when it goes. It replaces it for the
+// whole cluster, so no other test's pods speak as TGI does.
 func TestMetricRuleReplacesBuiltIn(t *testing.T) {
 	t.Parallel()
 	const waiting = "requests_waiting"
 	namespace := shared.namespace(t)
-	pod := shared.export(t, namespace, map[string]*exporter{"one": says("sglang:num_queue_reqs 4\n")})["one"].Name
+	pod := shared.export(t, namespace, map[string]*exporter{"one": says("tgi_queue_size 4\n")})["one"].Name
 	shared.takesEffect(t, namespace, pod, waiting, new(4.0), func() {})
-	const name = "sglang.requests-waiting.pods"
+	const name = "tgi.requests-waiting.pods"
 	replaced := shared.takesEffect(t, namespace, pod, waiting, new(400.0), func() {
-		shared.rule(t, name, ofPodsWith(waiting, "100 * sum by (namespace, pod) ({__name__=\"sglang:num_queue_reqs\"})"))
+		shared.rule(t, name, ofPodsWith(waiting, "100 * sum by (namespace, pod) (tgi_queue_size)"))
 	})
 	broken := shared.takesEffect(t, namespace, pod, waiting, nil, func() { shared.changeRule(t, name, `{"spec":{"expr":"100 *"}}`) })
 	back := shared.takesEffect(t, namespace, pod, waiting, new(4.0), func() { shared.dropRule(t, name) })
