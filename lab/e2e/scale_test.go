@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -145,13 +146,17 @@ func (l *lives) goneAt(pod string) time.Time {
 	return l.gone[pod]
 }
 
-// TestMillionSeries: twelve pods expose 10⁵ lines each of a metric that a rule wants, sixty more 5,000 each, which is more
+// TestMillionSeries: twelve pods expose 10⁵ lines each of a metric that a rule wants, ninety more 5,000 each, which is more
 // than the adapter's store takes. What it knew before stays fresh.
 func TestMillionSeries(t *testing.T) {
 	if !fullScale() {
 		t.Skipf("takes minutes of CPU; %s=full, or make test-faults, runs it", scaleVariable)
 	}
-	const huge, large = 12, 60
+	const (
+		huge, large = 12, 90
+		most        = 400_000 // --max-series
+		full        = "the store has no room for "
+	)
 	c := ownCluster(t, 2)
 	namespace := c.namespace(t)
 	counting := &exporter{}
@@ -177,30 +182,43 @@ func TestMillionSeries(t *testing.T) {
 	eventually(t, time.Minute, func(t require.TestingT) { require.Greater(t, watch.since(began), 40*time.Second) })
 	status := c.awaitRule(t, "million", metav1.ConditionTrue, v1alpha1.ReasonEvaluated, "")
 	reasons := map[string]int{}
-	for name, pod := range mass {
+	for _, pod := range mass {
 		a := c.get(t.Context(), t, ofPod(custom2, masses, pod.Name, "million"))
 		reason := "a value"
 		if a.code != http.StatusOK {
 			_, reason, _ = strings.Cut(a.refusal(t, http.StatusNotFound), "/metrics: ")
-		} else if strings.HasPrefix(name, "mass") && len(a.body) == 0 {
-			reason = "nothing"
+			if strings.Contains(a.body, full) {
+				reason = full + "more"
+			}
 		}
 		reasons[reason]++
 	}
 	t.Logf("the rule reads %d series in %s; of the %d pods that it is about: %v", *status.Series, status.LastEvaluationDuration.Duration, len(mass), reasons)
+	assert.Equal(t, huge, reasons["the answer has more than the limit of 10000 samples"])
+	assert.Positive(t, reasons[full+"more"])
+	assert.NotContains(t, reasons, "", "nobody is left without a reason")
 	late := c.export(t, c.namespace(t), map[string]*exporter{"late": says("sglang:num_queue_reqs 1\n")})["late"]
-	a := c.get(t.Context(), t, ofPod(custom2, late.Namespace, late.Name, "requests_waiting"))
-	t.Logf("a pod that comes when the store is full: HTTP %d %s", a.code, a.body)
+	eventually(t, 15*time.Second, func(e require.TestingT) {
+		why := c.get(t.Context(), e, ofPod(custom2, late.Namespace, late.Name, "requests_waiting")).refusal(e, http.StatusNotFound)
+		require.Contains(e, why, full)
+		t.Logf("a pod that comes when the store is full: %s", why)
+	})
 	watch.end(t)
 	watch.assertFresh(t, rps, []string{"good"}, began, 40*time.Second)
 	for _, base := range c.replicas(t.Context(), t) {
 		a, err := fetch(t.Context(), c.straight, base+"/metrics")
 		require.NoError(t, err)
+		figures := map[string]float64{}
 		for line := range strings.Lines(a.body) {
-			if strings.HasPrefix(line, "headroom_adapter_store_") || strings.HasPrefix(line, "process_resident") {
+			name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if strings.HasPrefix(name, "headroom_adapter_store_") || name == "process_resident_memory_bytes" {
+				figures[name], err = strconv.ParseFloat(number, 64)
+				require.NoError(t, err, line)
 				t.Log(strings.TrimSpace(line))
 			}
 		}
+		assert.InDelta(t, most, figures["headroom_adapter_store_series"], 0)
+		assert.Positive(t, figures[`headroom_adapter_store_rejected_samples_total{reason="over_limit"}`])
 	}
 }
 
