@@ -5,10 +5,8 @@ package nvml
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,109 +18,6 @@ import (
 	"headroom.dev/headroom/gpu/nvmltest"
 )
 
-// scenario is one test against the real go-nvml. What go-nvml loads and initialises belongs to the process, so every
-// scenario runs in one of its own.
-type scenario struct {
-	t       *testing.T
-	library string
-	file    string
-
-	mu    sync.Mutex
-	calls []string // observed, in order
-	bad   []string // observed as failed
-}
-
-const (
-	childVariable   = "HEADROOM_NVML_TEST_CHILD"
-	libraryVariable = "HEADROOM_NVML_TEST_LIBRARY"
-
-	callDeadline = 150 * time.Millisecond
-	retry        = 50 * time.Millisecond
-)
-
-// inOwnProcess runs the calling test again in a process of its own, and body there.
-func inOwnProcess(t *testing.T, body func(*scenario), hide ...string) {
-	t.Helper()
-	if os.Getenv(childVariable) == t.Name() {
-		body(&scenario{t: t, library: os.Getenv(libraryVariable), file: os.Getenv(nvmltest.FileVariable)})
-		return
-	}
-	t.Parallel()
-	dir := t.TempDir()
-	library, err := nvmltest.Build(t.Context(), buildFolder(), hide...)
-	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), childVariable+"="+t.Name(), libraryVariable+"="+library,
-		nvmltest.FileVariable+"="+filepath.Join(dir, "machine"))
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), "--- PASS: "+t.Name())
-}
-
-// buildFolder is shared by all tests and runs of one user: what is in it is named by the hash of its source.
-func buildFolder() string {
-	return filepath.Join(os.TempDir(), "headroom-nvmltest-"+strconv.Itoa(os.Getuid()))
-}
-
-func (s *scenario) write(m nvmltest.Machine) {
-	s.t.Helper()
-	require.NoError(s.t, m.WriteFile(s.file))
-}
-
-func (s *scenario) open() *Driver {
-	d := Open(Options{
-		Library: s.library, CallDeadline: callDeadline, Retry: retry,
-		Observe: func(call string, _ time.Duration, failed bool) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.calls = append(s.calls, call)
-			if failed {
-				s.bad = append(s.bad, call)
-			}
-		},
-	})
-	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		assert.NoError(s.t, d.Close(ctx))
-	})
-	return d
-}
-
-func (s *scenario) observed(call string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, c := range s.calls {
-		if c == call {
-			n++
-		}
-	}
-	return n
-}
-
-func (s *scenario) read(d *Driver) gpu.Reading {
-	s.t.Helper()
-	r, err := d.Read(s.t.Context())
-	require.NoError(s.t, err)
-	return r
-}
-
-// eventually polls Read until ok.
-func (s *scenario) eventually(d *Driver, what string, ok func(gpu.Reading, error) bool) {
-	s.t.Helper()
-	require.Eventually(s.t, func() bool { return ok(d.Read(s.t.Context())) }, 10*time.Second, 10*time.Millisecond, what)
-}
-
-const gib = 1 << 30
-
-func twoGPUs() nvmltest.Machine {
-	return nvmltest.Machine{Driver: "570.124.06", Devices: []nvmltest.Device{
-		{UUID: "GPU-a", Name: "NVIDIA H100 80GB HBM3", MemoryTotalBytes: 80 * gib, MemoryUsedBytes: 3 * gib, UtilizationPercent: 87},
-		{UUID: "GPU-b", Name: "NVIDIA H100 80GB HBM3", MemoryTotalBytes: 80 * gib},
-	}}
-}
-
 func TestReadsDevices(t *testing.T) {
 	inOwnProcess(t, func(s *scenario) {
 		m := twoGPUs()
@@ -133,12 +28,12 @@ func TestReadsDevices(t *testing.T) {
 		assert.Equal(t, "570.124.06", r.Driver)
 		require.Len(t, r.Samples, 2)
 		a, b := r.Samples[0], r.Samples[1]
-		assert.Equal(t, gpu.Device{UUID: "GPU-a", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(0)}, a.Device)
-		assert.Equal(t, gpu.Device{Index: 1, UUID: "GPU-b", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(1)}, b.Device)
+		assert.Equal(t, gpu.Device{UUID: "GPU-a", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(0), BusID: "00000000:00:00.0"}, a.Device)
+		assert.Equal(t, gpu.Device{Index: 1, UUID: "GPU-b", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(1), BusID: "00000000:01:00.0"}, b.Device)
 		assert.WithinRange(t, a.Time, before, time.Now())
 		assert.Equal(t, gpu.Known(0.87), a.Utilization)
-		assert.Equal(t, gpu.Known(3*gib), a.MemoryUsed, "version 2: without the driver's own")
-		assert.Equal(t, gpu.Known(80*gib), a.MemoryTotal)
+		assert.Equal(t, gpu.Known(3*gib), a.Memory.Used, "version 2: without the driver's own")
+		assert.Equal(t, gpu.Known(80*gib), a.Memory.Total)
 		assert.Equal(t, gpu.Known(0), b.Utilization, "idle is a number")
 
 		m.Devices[0].UtilizationPercent = 12
@@ -163,27 +58,27 @@ func TestRetriesWithoutLibrary(t *testing.T) {
 		there := s.library
 		s.library = filepath.Join(t.TempDir(), nvmltest.LibraryName)
 		d := s.open()
-		_, err := d.Read(t.Context())
+		_, err := once(t.Context(), d)
 		require.ErrorContains(t, err, "cannot load NVML: "+s.library)
 		require.NoError(t, os.Symlink(there, s.library))
-		s.eventually(d, "reads once the library is there", func(_ gpu.Reading, err error) bool { return err == nil })
+		s.eventually(d, "reads once the library is there", func(_ *gpu.Reading, err error) bool { return err == nil })
 	})
 }
 
 func TestRetriesInit(t *testing.T) {
 	inOwnProcess(t, func(s *scenario) {
 		d := s.open()
-		_, err := d.Read(t.Context()) // there is no file
+		_, err := once(t.Context(), d) // there is no file
 		require.ErrorContains(t, err, "nvmlInit_v2: Driver Not Loaded (9)")
 		m := twoGPUs()
 		m.Fault = "error nvmlInit_v2 999"
 		s.write(m)
-		s.eventually(d, "another reason", func(_ gpu.Reading, err error) bool {
+		s.eventually(d, "another reason", func(_ *gpu.Reading, err error) bool {
 			return err != nil && assert.ObjectsAreEqual("cannot initialise NVML of "+s.library+": nvmlInit_v2: Unknown Error (999)", err.Error())
 		})
 		m.Fault = ""
 		s.write(m)
-		s.eventually(d, "reads once it initialises", func(_ gpu.Reading, err error) bool { return err == nil })
+		s.eventually(d, "reads once it initialises", func(_ *gpu.Reading, err error) bool { return err == nil })
 	})
 }
 
@@ -195,7 +90,7 @@ func TestLostDevice(t *testing.T) {
 		s.read(d)
 		m.Devices[1].Fault = "error * 15"
 		s.write(m)
-		s.eventually(d, "initialised anew, and the healthy device is read all the while", func(r gpu.Reading, err error) bool {
+		s.eventually(d, "initialised anew, and the healthy device is read all the while", func(r *gpu.Reading, err error) bool {
 			require.NoError(t, err)
 			require.Len(t, r.Samples, 2)
 			require.Equal(t, gpu.Known(0.87), r.Samples[0].Utilization)
@@ -204,7 +99,7 @@ func TestLostDevice(t *testing.T) {
 		})
 		m.Devices[1].Fault = ""
 		s.write(m)
-		s.eventually(d, "the device is back", func(r gpu.Reading, err error) bool {
+		s.eventually(d, "the device is back", func(r *gpu.Reading, err error) bool {
 			require.NoError(t, err)
 			return r.Samples[1].Device.UUID == "GPU-b" && r.Samples[1].Utilization == gpu.Known(0)
 		})
@@ -218,13 +113,13 @@ func TestLostDriver(t *testing.T) {
 		d := s.open()
 		s.read(d)
 		require.NoError(t, os.Remove(s.file))
-		_, err := d.Read(t.Context())
+		_, err := once(t.Context(), d)
 		require.ErrorContains(t, err, "Driver Not Loaded (9)")
-		s.eventually(d, "tries to initialise", func(_ gpu.Reading, err error) bool {
+		s.eventually(d, "tries to initialise", func(_ *gpu.Reading, err error) bool {
 			return err != nil && s.observed("nvmlInit_v2") >= 2
 		})
 		s.write(twoGPUs())
-		s.eventually(d, "reads again", func(_ gpu.Reading, err error) bool { return err == nil })
+		s.eventually(d, "reads again", func(_ *gpu.Reading, err error) bool { return err == nil })
 	})
 }
 
@@ -233,7 +128,7 @@ func TestVersionMismatchNeedsRestart(t *testing.T) {
 		m := twoGPUs()
 		m.Fault = "error * 18"
 		s.write(m)
-		_, err := s.open().Read(t.Context())
+		_, err := once(t.Context(), s.open())
 		require.ErrorIs(t, err, gpu.ErrRestartNeeded)
 	})
 }
@@ -260,7 +155,7 @@ func TestHangIsNamedAndPasses(t *testing.T) {
 		m.Devices[1].Fault = "hang nvmlDeviceGetUtilizationRates 1000"
 		s.write(m)
 		began := time.Now()
-		_, err := d.Read(t.Context())
+		_, err := once(t.Context(), d)
 		var overdue *gpu.OverdueError
 		require.ErrorAs(t, err, &overdue)
 		assert.Equal(t, "nvmlDeviceGetUtilizationRates", overdue.Call)
@@ -268,13 +163,13 @@ func TestHangIsNamedAndPasses(t *testing.T) {
 		assert.GreaterOrEqual(t, time.Since(began), callDeadline)
 
 		again := time.Now()
-		_, err = d.Read(t.Context())
+		_, err = once(t.Context(), d)
 		require.ErrorAs(t, err, &overdue)
 		assert.Less(t, time.Since(again), callDeadline, "nobody waits for a call that is known to be overdue")
 
 		m.Devices[1].Fault = ""
 		s.write(m)
-		s.eventually(d, "works again when the call has returned", func(_ gpu.Reading, err error) bool { return err == nil })
+		s.eventually(d, "works again when the call has returned", func(_ *gpu.Reading, err error) bool { return err == nil })
 		assert.Equal(t, 1, s.observed("nvmlInit_v2"))
 	})
 }
@@ -287,7 +182,7 @@ func TestContextEndsRead(t *testing.T) {
 		d := s.open()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := d.Read(ctx)
+		_, err := once(ctx, d)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		var overdue *gpu.OverdueError
 		require.ErrorAs(t, err, &overdue)
@@ -306,8 +201,8 @@ func TestMissingSymbolsAreNotCalled(t *testing.T) {
 		assert.Equal(t, "nvmlDeviceGetUtilizationRates: not found in the library (13)", a.Utilization.Reason())
 		_, ok := a.Device.Minor.Get()
 		assert.False(t, ok)
-		assert.Equal(t, gpu.Known(3*gib+80*gib/128), a.MemoryUsed, "version 1: with the driver's own")
-		assert.Equal(t, "nvmlDeviceGetMemoryInfo: NVML error (3)", b.MemoryUsed.Reason())
+		assert.Equal(t, gpu.Known(3*gib+80*gib/128), a.Memory.Used, "version 1: with the driver's own")
+		assert.Equal(t, "nvmlDeviceGetMemoryInfo: NVML error (3)", b.Memory.Used.Reason())
 		for _, call := range hidden {
 			assert.NotContains(t, s.calls, call)
 		}
@@ -318,7 +213,7 @@ func TestMissingSymbolsAreNotCalled(t *testing.T) {
 func TestMissingInitIsNotCalled(t *testing.T) {
 	inOwnProcess(t, func(s *scenario) {
 		s.write(twoGPUs())
-		_, err := s.open().Read(t.Context())
+		_, err := once(t.Context(), s.open())
 		require.ErrorContains(t, err, "nvmlInit_v2: not found in the library")
 	}, "nvmlInit_v2")
 }
@@ -329,12 +224,12 @@ func TestCloseDuringHang(t *testing.T) {
 		m.Devices[0].Fault = "hang nvmlDeviceGetName 1000"
 		s.write(m)
 		d := s.open()
-		_, err := d.Read(t.Context())
+		_, err := once(t.Context(), d)
 		require.Error(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		require.ErrorContains(t, d.Close(ctx), "nvmlDeviceGetName")
-		_, err = d.Read(t.Context())
+		_, err = once(t.Context(), d)
 		require.ErrorIs(t, err, errClosed)
 		require.NoError(t, d.Close(t.Context()))
 		assert.True(t, slices.Contains(s.calls, "nvmlShutdown"))
@@ -363,7 +258,7 @@ func TestConcurrentReadsWhileWritten(t *testing.T) {
 		for range 4 {
 			readers.Go(func() {
 				for range 200 {
-					r, err := d.Read(t.Context())
+					r, err := once(t.Context(), d)
 					if err != nil || len(r.Samples) != 2 {
 						t.Errorf("%d samples, %v", len(r.Samples), err)
 						return
@@ -393,8 +288,8 @@ func BenchmarkRead(b *testing.B) {
 	b.Setenv(nvmltest.FileVariable, file)
 	d := Open(Options{Library: library})
 	defer func() { require.NoError(b, d.Close(context.Background())) }()
+	var r gpu.Reading
 	for b.Loop() {
-		_, err := d.Read(b.Context())
-		require.NoError(b, err)
+		require.NoError(b, d.Read(b.Context(), &r))
 	}
 }

@@ -19,8 +19,8 @@ func TestLibraryKeepsTheInterface(t *testing.T) {
 		_, ret := lib.DeviceGetCount()
 		assert.Equal(t, nvml.ERROR_UNINITIALIZED, ret)
 		for _, bad := range []string{
-			"", "nvmltest 2\n", "nvmltest 1\ndriver", "nvmltest 1\nname x\n", "nvmltest 1\ndevice a\nmemory 1\n",
-			"nvmltest 1\ndevice a\nutilization 1 2 3\n", "nvmltest 1\nerror a\n", "nvmltest 1\nwhat x\n", "nvmltest 1\n\n",
+			"", "nvmltest 1\n", "nvmltest 2\ndriver", "nvmltest 2\nname x\n", "nvmltest 2\ndevice a\nmemory 1\n",
+			"nvmltest 2\ndevice a\nutilization 1 2 3\n", "nvmltest 2\nerror a\n", "nvmltest 2\nwhat x\n", "nvmltest 2\n\n",
 		} {
 			require.NoError(t, os.WriteFile(s.file, []byte(bad), 0o600))
 			assert.Equal(t, nvml.ERROR_UNKNOWN, lib.Init(), "%q", bad)

@@ -3,7 +3,6 @@
 package nvml
 
 import (
-	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -21,54 +20,60 @@ const renewal = 10
 // session is the state of the NVML thread. Nothing of it is touched elsewhere, but for running.
 type session struct {
 	opts    Options
-	running *atomic.Pointer[call]
+	running *inFlight
+	number  int // counts initialisations
 
-	lib     nvml.Interface     // nil while NVML is not initialised
-	image   *dl.DynamicLibrary // our own handle on the library, for lookups that go-nvml cannot do before nvmlInit
-	symbols map[string]bool    // what was looked up in image
-	driver  string
-	devices []device
+	lib      nvml.Interface     // nil while NVML is not initialised
+	image    *dl.DynamicLibrary // our own handle on the library, for lookups that go-nvml cannot do before nvmlInit
+	symbols  map[string]bool    // what was looked up in image
+	versions map[string]string  // newest forms of symbols
+	reasons  map[failure]string // texts of failures, so that a call that fails every time allocates once
+	driver   string
+	devices  []*device
+	events   nvml.EventSet // nil if the driver gave none
+	looked   time.Time     // when the layout of MIG was last looked at
 
 	started time.Time // of the last initialisation, successful or not
-	failure error     // why there is no session now
+	problem error     // why there is no session now
 	over    bool      // the driver said that this session has ended
+	changed bool      // an instance was not found: the layout of MIG may have changed
 }
 
-type device struct {
-	gpu.Device
-	handle nvml.Device // nil if the driver gave none
-	reason string      // why there is no handle
+type failure struct {
+	symbol string
+	ret    nvml.Return
 }
 
-// read makes one pass over the devices.
-func (s *session) read(ctx context.Context) (gpu.Reading, error) {
+// read makes one pass over the devices. It ends early when the pass is abandoned: into is garbage then.
+func (s *session) read(abandoned *atomic.Bool, into *gpu.Reading) error {
 	if err := s.ensure(); err != nil {
-		return gpu.Reading{}, err
+		return err
 	}
 	var count int
-	err := s.call("nvmlDeviceGetCount_v2", func() (ret nvml.Return) {
+	ret := s.call("nvmlDeviceGetCount_v2", func() (ret nvml.Return) {
 		count, ret = s.lib.DeviceGetCount()
 		return ret
 	})
-	if err != nil {
-		err = fmt.Errorf("cannot count GPUs: %w", err)
+	if ret != nvml.SUCCESS {
+		err := s.failed("cannot count GPUs", "nvmlDeviceGetCount_v2", ret)
 		if s.over {
 			s.stop()
-			s.failure = err
+			s.problem = err
 		}
-		return gpu.Reading{}, err
+		return err
 	}
-	if count != len(s.devices) {
-		s.enumerate(count)
-	}
-	reading := gpu.Reading{Driver: s.driver, Samples: make([]gpu.Sample, 0, count)}
+	now := time.Now()
+	s.enumerate(count, now)
+	into.Reset()
+	into.Driver, into.Session = s.driver, s.number
+	s.receive(into, now) // first: an event may ask for a condition to be read at once
 	for _, d := range s.devices {
-		if ctx.Err() != nil {
-			return gpu.Reading{}, context.Cause(ctx)
+		if abandoned.Load() {
+			return nil
 		}
-		reading.Samples = append(reading.Samples, s.sample(d))
+		s.sample(d, into.Next())
 	}
-	return reading, nil
+	return nil
 }
 
 // ensure leaves an initialised session, or says why there is none.
@@ -77,15 +82,15 @@ func (s *session) ensure() error {
 		return nil // a session that has lost a device goes on with the others meanwhile
 	}
 	if s.lib == nil && time.Since(s.started) < s.opts.Retry {
-		return s.failure
+		return s.problem
 	}
 	s.stop()
 	s.started = time.Now()
-	s.failure = s.start()
-	if s.failure != nil {
+	s.problem = s.start()
+	if s.problem != nil {
 		s.stop()
 	}
-	return s.failure
+	return s.problem
 }
 
 // start loads the library and initialises NVML.
@@ -95,152 +100,60 @@ func (s *session) start() error {
 	if err := image.Open(); err != nil {
 		return fmt.Errorf("cannot load NVML: %w", err) // the linker's text names the library
 	}
-	s.image, s.symbols = image, map[string]bool{}
+	s.image, s.symbols, s.versions, s.reasons = image, map[string]bool{}, map[string]string{}, map[failure]string{}
 	lib := nvml.New(nvml.WithLibraryPath(s.opts.Library))
-	if err := s.call("nvmlInit_v2", lib.Init); err != nil {
-		return fmt.Errorf("cannot initialise NVML of %s: %w", s.opts.Library, err)
+	if ret := s.call("nvmlInit_v2", lib.Init); ret != nvml.SUCCESS {
+		return s.failed("cannot initialise NVML of "+s.opts.Library, "nvmlInit_v2", ret)
 	}
 	s.lib, s.over = lib, false
-	var driver string
-	err := s.call("nvmlSystemGetDriverVersion", func() (ret nvml.Return) {
-		driver, ret = s.lib.SystemGetDriverVersion()
+	s.number++
+	_ = s.call("nvmlSystemGetDriverVersion", func() (ret nvml.Return) {
+		s.driver, ret = s.lib.SystemGetDriverVersion()
 		return ret
 	})
-	if err == nil {
-		s.driver = driver
-	}
 	return nil // a driver without a version still measures
 }
 
 // stop gives everything back and forgets what was known of the devices.
 func (s *session) stop() {
 	if s.lib != nil {
+		s.forget()
 		_ = s.call("nvmlShutdown", s.lib.Shutdown) // nothing is left to do about a failure, and Observe has counted it
 	}
 	if s.image != nil {
 		_ = s.image.Close()
 	}
-	s.lib, s.image, s.symbols, s.devices, s.driver, s.over = nil, nil, nil, nil, "", false
+	s.lib, s.image, s.symbols, s.reasons, s.driver, s.over = nil, nil, nil, nil, "", false
 }
 
-// enumerate finds out which devices there are.
-func (s *session) enumerate(count int) {
-	s.devices = make([]device, count)
-	for i := range s.devices {
-		s.devices[i] = s.identify(i)
+// forget gives back what belongs to the devices.
+func (s *session) forget() {
+	for _, d := range s.devices {
+		s.freeCounters(d)
 	}
+	if s.events != nil {
+		_ = s.call("nvmlEventSetFree", s.events.Free)
+	}
+	s.devices, s.events, s.changed = nil, nil, false
 }
 
-// identify gets the handle of a device and what stays the same about it.
-func (s *session) identify(index int) device {
-	d := device{Device: gpu.Device{Index: index}}
-	err := s.call("nvmlDeviceGetHandleByIndex_v2", func() (ret nvml.Return) {
-		d.handle, ret = s.lib.DeviceGetHandleByIndex(index)
-		return ret
-	})
-	if err == nil {
-		err = s.call("nvmlDeviceGetUUID", func() (ret nvml.Return) {
-			d.UUID, ret = d.handle.GetUUID()
-			return ret
-		})
+// call runs one call into the library. symbol is the C function that f ends up in; while it runs, running tells the
+// waiting Read so. f must not be kept, so that what it captures stays off the heap.
+func (s *session) call(symbol string, f func() nvml.Return) nvml.Return {
+	if !s.has(symbol) {
+		return nvml.ERROR_FUNCTION_NOT_FOUND
 	}
-	if err != nil {
-		d.handle, d.UUID, d.reason = nil, "", err.Error()
-		d.Minor = gpu.Unknown(d.reason)
-		return d
-	}
-	err = s.call("nvmlDeviceGetName", func() (ret nvml.Return) {
-		d.Name, ret = d.handle.GetName()
-		return ret
-	})
-	if err != nil {
-		d.Name = ""
-	}
-	var minor int
-	d.Minor = known(func() float64 { return float64(minor) },
-		s.call("nvmlDeviceGetMinorNumber", func() (ret nvml.Return) {
-			minor, ret = d.handle.GetMinorNumber()
-			return ret
-		}))
-	return d
-}
-
-// sample measures one device.
-func (s *session) sample(d device) gpu.Sample {
-	if d.handle == nil {
-		v := gpu.Unknown(d.reason)
-		return gpu.Sample{Device: d.Device, Time: time.Now(), Utilization: v, MemoryUsed: v, MemoryTotal: v}
-	}
-	sample := gpu.Sample{Device: d.Device, Utilization: s.utilization(d.handle)}
-	sample.MemoryUsed, sample.MemoryTotal = s.memory(d.handle)
-	sample.Time = time.Now()
-	return sample
-}
-
-func (s *session) utilization(handle nvml.Device) gpu.Value {
-	var rates nvml.Utilization
-	err := s.call("nvmlDeviceGetUtilizationRates", func() (ret nvml.Return) {
-		rates, ret = handle.GetUtilizationRates()
-		return ret
-	})
-	if err == nil && rates.Gpu > 100 {
-		return gpu.Unknown(fmt.Sprintf("nvmlDeviceGetUtilizationRates returned %d %%", rates.Gpu))
-	}
-	return known(func() float64 { return float64(rates.Gpu) / 100 }, err)
-}
-
-// memory prefers version 2 of the call, which tells the driver's own memory from the programs'. Drivers before 510 lack it.
-func (s *session) memory(handle nvml.Device) (used, total gpu.Value) {
-	if s.has("nvmlDeviceGetMemoryInfo_v2") {
-		var info nvml.Memory_v2
-		err := s.call("nvmlDeviceGetMemoryInfo_v2", func() (ret nvml.Return) {
-			info, ret = handle.GetMemoryInfo_v2()
-			return ret
-		})
-		return known(func() float64 { return float64(info.Used) }, err),
-			known(func() float64 { return float64(info.Total) }, err)
-	}
-	var info nvml.Memory
-	err := s.call("nvmlDeviceGetMemoryInfo", func() (ret nvml.Return) {
-		info, ret = handle.GetMemoryInfo()
-		return ret
-	})
-	return known(func() float64 { return float64(info.Used) }, err),
-		known(func() float64 { return float64(info.Total) }, err)
-}
-
-// known returns what was read, or why it was not.
-func known(number func() float64, err error) gpu.Value {
-	if err != nil {
-		return gpu.Unknown(err.Error())
-	}
-	return gpu.Known(number())
-}
-
-// call runs one call into the library. symbol is the C function that f ends up in; while it runs, running tells
-// the waiting Read so.
-func (s *session) call(symbol string, f func() nvml.Return) error {
 	limit := s.opts.CallDeadline
 	if symbol == "nvmlInit_v2" {
 		limit = s.opts.InitDeadline
 	}
-	ret := nvml.ERROR_FUNCTION_NOT_FOUND
-	if s.has(symbol) {
-		began := time.Now()
-		s.running.Store(&call{name: symbol, since: began, limit: limit})
-		ret = f()
-		s.running.Store(nil)
-		s.opts.Observe(symbol, time.Since(began), ret != nvml.SUCCESS && ret != nvml.ERROR_NOT_SUPPORTED)
-	}
-	if ret == nvml.SUCCESS {
-		return nil
-	}
+	began := time.Now()
+	s.running.begin(symbol, began, limit)
+	ret := f()
+	s.running.end()
+	s.opts.Observe(symbol, time.Since(began), ret != nvml.SUCCESS && !quiet(ret))
 	s.over = s.over || endsSession(ret)
-	err := fmt.Errorf("%s: %s (%d)", symbol, s.text(ret), int(ret))
-	if ret == nvml.ERROR_LIB_RM_VERSION_MISMATCH {
-		err = fmt.Errorf("%w: %w", err, gpu.ErrRestartNeeded)
-	}
-	return err
+	return ret
 }
 
 // has reports whether the loaded library exports symbol. Calling one that it lacks ends the process.
@@ -253,15 +166,51 @@ func (s *session) has(symbol string) bool {
 	return there
 }
 
-// text is the library's own word for a code, where it can be asked.
-func (s *session) text(ret nvml.Return) string {
-	if ret == nvml.ERROR_FUNCTION_NOT_FOUND {
-		return "not found in the library"
+// failed is the error of a call that the session stands on.
+func (s *session) failed(attempt, symbol string, ret nvml.Return) error {
+	err := fmt.Errorf("%s: %s", attempt, s.reason(symbol, ret))
+	if ret == nvml.ERROR_LIB_RM_VERSION_MISMATCH {
+		err = fmt.Errorf("%w: %w", err, gpu.ErrRestartNeeded)
 	}
-	if !s.has("nvmlErrorString") {
-		return "NVML error"
+	return err
+}
+
+// reason says what came of a call, in the library's own words where it can be asked.
+func (s *session) reason(symbol string, ret nvml.Return) string {
+	key := failure{symbol, ret}
+	text, ok := s.reasons[key]
+	if ok {
+		return text
 	}
-	return nvml.ErrorString(ret)
+	switch {
+	case ret == nvml.ERROR_FUNCTION_NOT_FOUND:
+		text = "not found in the library"
+	case s.has("nvmlErrorString"):
+		text = nvml.ErrorString(ret)
+	default:
+		text = "NVML error"
+	}
+	text = fmt.Sprintf("%s: %s (%d)", symbol, text, int(ret))
+	s.reasons[key] = text
+	return text
+}
+
+// known returns what was read, or why it was not.
+func (s *session) known(symbol string, ret nvml.Return, number float64) gpu.Value {
+	if ret != nvml.SUCCESS {
+		return gpu.Unknown(s.reason(symbol, ret))
+	}
+	return gpu.Known(number)
+}
+
+// quiet lists the codes that are answers rather than failures.
+func quiet(ret nvml.Return) bool {
+	switch ret {
+	case nvml.ERROR_NOT_SUPPORTED, nvml.ERROR_NOT_FOUND, nvml.ERROR_TIMEOUT, nvml.ERROR_INSUFFICIENT_SIZE:
+		return true
+	default:
+		return false
+	}
 }
 
 // endsSession lists the codes after which only a new nvmlInit can help.

@@ -15,7 +15,10 @@ type Driver struct{}
 func Open(Options) *Driver { return &Driver{} }
 
 // Read returns ErrNoDriver.
-func (*Driver) Read(context.Context) (gpu.Reading, error) { return gpu.Reading{}, ErrNoDriver }
+func (*Driver) Read(context.Context, *gpu.Reading) error { return ErrNoDriver }
+
+// Release does nothing.
+func (*Driver) Release(context.Context) error { return nil }
 
 // Close does nothing.
 func (*Driver) Close(context.Context) error { return nil }

@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"headroom.dev/headroom/gpu"
 )
 
 func TestStubSaysWhy(t *testing.T) {
 	d := Open(Options{})
-	_, err := d.Read(t.Context())
+	err := d.Read(t.Context(), &gpu.Reading{})
 	require.ErrorIs(t, err, ErrNoDriver)
 	require.NoError(t, d.Close(t.Context()))
 }
