@@ -1,23 +1,37 @@
-// Package attribution says which containers were given which GPUs, from the kubelet's pod-resources API.
+// Package attribution says whose the use of a GPU is. Two sources answer: the kubelet's pod-resources API says which
+// containers were given which devices (Client), and a node's /proc says which container a process on a device runs in
+// (Processes).
+//
+// # Devices
 //
 // The API is a gRPC service on a unix socket of the node; it needs the socket's folder mounted and no access to the
 // Kubernetes API. The client guarantees: a socket that is absent, or a kubelet that restarts, is an error of that call
 // alone, and is found again within maxReconnect of its return; what the kubelet says is bounded in size and may be
 // anything without harm; each owner of a device is named once, however many replicas of it the container was given.
 //
-// The API names pods by namespace and name, not by UID. Kubelets whose List still includes pods that have ended can name
-// two owners of a device that only one holds; such a device counts as shared, never as the wrong pod's.
+// Devices come from device plugins, whose IDs ParseDeviceID reads, and from DRA claims, which name a device by driver,
+// pool and device: Options.Resolve turns that into a UUID. What the API does not tell, and what follows from it:
+//
+//   - It names pods by namespace and name, not by UID. Kubelets before 1.34 can list pods that have ended, and so name two
+//     owners of a device that only one holds; such a device counts as shared, never as the wrong pod's.
+//   - It does not tell a claim with admin access, which a monitor makes, from one that owns the device: the device counts
+//     as shared.
+//   - Where a scheduler places several pods on one device by itself, the kubelet knows only the pod that holds the device
+//     for them (KAI: in Options.Reservations, marked Reserved), or the devices that the plugin did not heed (HAMi chooses
+//     by an annotation, not by the IDs that the kubelet picked: with more than one GPU in a node they can differ).
+//
+// # Processes
+//
+// A process belongs to the pod and container that its cgroup names. The PIDs have to be those of the /proc that is read,
+// which InInitPIDNamespace makes sure of for NVML's. A process is known by its PID and start time, so one that is given
+// the PID of another that ended is never taken for it.
 package attribution
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,6 +50,12 @@ const DefaultSocket = "/var/lib/kubelet/pod-resources/kubelet.sock"
 // nvidia.com/mig-1g.10gb.
 const DefaultPrefix = "nvidia.com/"
 
+// DefaultDRADriver is the name of NVIDIA's DRA driver for GPUs; its compute-domain.nvidia.com hands out none.
+const DefaultDRADriver = "gpu.nvidia.com"
+
+// DefaultReservations is the namespace in which the KAI scheduler runs the pods that hold a GPU for several others.
+const DefaultReservations = "kai-resource-reservation"
+
 // maxResponse bounds a List. A pod takes about 200 bytes, so this is room for thousands of times the pods of a node.
 const maxResponse = 16 << 20
 
@@ -43,84 +63,45 @@ const maxResponse = 16 << 20
 // metrics that long after a kubelet's restart.
 const maxReconnect = 2 * time.Second
 
-// DeviceID is an ID that a device plugin gave the kubelet.
-type DeviceID struct {
-	UUID string // "GPU-…", "MIG-…", or what another plugin uses instead ("nvidia0")
-	// Replica counts from 0 where the plugin advertises a device several times (time-slicing, MPS); -1 where it does not.
-	Replica int
+// Options say which kubelet is asked and which of its answers are GPUs. The zero Options are NVIDIA's defaults.
+type Options struct {
+	Socket    string // file name of the kubelet's socket; empty: DefaultSocket
+	Prefix    string // what the names of the extended resources that are GPUs begin with; empty: DefaultPrefix
+	DRADriver string // the DRA driver whose devices are GPUs; empty: DefaultDRADriver
+	// Resolve returns the UUID of a device of DRADriver, from the ResourceSlices; known is false where none has the device,
+	// and the UUID is empty where it names none. It has to be safe for concurrent use where the Client is used so. With a
+	// nil Resolve each such device is an error.
+	Resolve func(ClaimedDevice) (uuid string, known bool)
+	// Reservations are the namespaces whose pods hold devices in place of others; nil: DefaultReservations alone.
+	Reservations []string
 }
 
-// ParseDeviceID reads "UUID" and "UUID::REPLICA". It errs on an empty UUID and on a replica that is no decimal number.
-func ParseDeviceID(id string) (DeviceID, error) {
-	uuid, replica, replicated := strings.Cut(id, "::")
-	if uuid == "" {
-		return DeviceID{}, fmt.Errorf("device ID %q has no UUID", id)
+func (o Options) withDefaults() Options {
+	o.Socket = cmp.Or(o.Socket, DefaultSocket)
+	o.Prefix = cmp.Or(o.Prefix, DefaultPrefix)
+	o.DRADriver = cmp.Or(o.DRADriver, DefaultDRADriver)
+	if o.Reservations == nil {
+		o.Reservations = []string{DefaultReservations}
 	}
-	if !replicated {
-		return DeviceID{UUID: uuid, Replica: -1}, nil
-	}
-	n, err := strconv.ParseUint(replica, 10, 31)
-	if err != nil {
-		return DeviceID{}, fmt.Errorf("device ID %q: replica is no number: %w", id, err)
-	}
-	return DeviceID{UUID: uuid, Replica: int(n)}, nil
-}
-
-// String returns the ID as the kubelet gives it.
-func (id DeviceID) String() string {
-	if id.Replica < 0 {
-		return id.UUID
-	}
-	return id.UUID + "::" + strconv.Itoa(id.Replica)
-}
-
-// Owners returns the owners of each device of the response by the device's UUID, sorted and each once, for the resources
-// whose names begin with prefix. The error joins what is wrong with single device IDs; the other devices are valid beside it.
-func Owners(response *podresources.ListPodResourcesResponse, prefix string) (map[string][]gpu.Owner, error) {
-	owners := map[string][]gpu.Owner{}
-	var errs []error
-	for _, pod := range response.GetPodResources() {
-		for _, container := range pod.GetContainers() {
-			owner := gpu.Owner{Namespace: pod.GetNamespace(), Pod: pod.GetName(), Container: container.GetName()}
-			for _, devices := range container.GetDevices() {
-				if !strings.HasPrefix(devices.GetResourceName(), prefix) {
-					continue
-				}
-				for _, text := range devices.GetDeviceIds() {
-					id, err := ParseDeviceID(text)
-					if err != nil {
-						errs = append(errs, fmt.Errorf("%s/%s %s: %w", owner.Namespace, owner.Pod, owner.Container, err))
-						continue
-					}
-					owners[id.UUID] = append(owners[id.UUID], owner)
-				}
-			}
-		}
-	}
-	for uuid, list := range owners {
-		slices.SortFunc(list, func(a, b gpu.Owner) int {
-			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Container, b.Container))
-		})
-		owners[uuid] = slices.Compact(list)
-	}
-	return owners, errors.Join(errs...)
+	return o
 }
 
 // Client asks one kubelet. It is safe for concurrent use.
 type Client struct {
-	socket, prefix string
-	conn           *grpc.ClientConn
-	lister         podresources.PodResourcesListerClient
+	options Options // with defaults
+	conn    *grpc.ClientConn
+	lister  podresources.PodResourcesListerClient
 }
 
-// New returns a client for the kubelet behind socket, a file name, and the resources whose names begin with prefix. It
-// connects when it is first asked, so the socket need not exist.
-func New(socket, prefix string) (*Client, error) {
+// New returns a client for the kubelet behind the options' socket. It connects when it is first asked, so the socket need
+// not exist.
+func New(options Options) (*Client, error) {
+	options = options.withDefaults()
 	conn, err := grpc.NewClient("passthrough:///kubelet",
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket's file permissions guard it
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
+			return d.DialContext(ctx, "unix", options.Socket)
 		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnect},
@@ -130,29 +111,30 @@ func New(socket, prefix string) (*Client, error) {
 		grpc.WithDisableServiceConfig(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make a client for %s: %w", socket, err)
+		return nil, fmt.Errorf("cannot make a client for %s: %w", options.Socket, err)
 	}
-	return &Client{socket: socket, prefix: prefix, conn: conn, lister: podresources.NewPodResourcesListerClient(conn)}, nil
+	return &Client{options: options, conn: conn, lister: podresources.NewPodResourcesListerClient(conn)}, nil
 }
 
-// Owners asks the kubelet which containers hold which devices now. When the error is about single device IDs the
-// owners of the others are returned beside it; when the kubelet gave no answer they are nil.
-func (c *Client) Owners(ctx context.Context) (map[string][]gpu.Owner, error) {
+// Owners asks the kubelet which containers hold which devices now, and returns the holders by the devices' UUIDs. When the
+// error is about single devices the holders of the others are returned beside it; when the kubelet gave no answer they are
+// nil.
+func (c *Client) Owners(ctx context.Context) (map[string]gpu.Holders, error) {
 	response, err := c.lister.List(ctx, &podresources.ListPodResourcesRequest{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list pod resources on %s: %s", c.socket, status.Convert(err).Message())
+		return nil, fmt.Errorf("cannot list pod resources on %s: %s", c.options.Socket, status.Convert(err).Message())
 	}
-	owners, err := Owners(response, c.prefix)
+	holders, err := Owners(response, c.options)
 	if err != nil {
-		return owners, fmt.Errorf("ignored device IDs on %s: %w", c.socket, err)
+		return holders, fmt.Errorf("ignored devices on %s: %w", c.options.Socket, err)
 	}
-	return owners, nil
+	return holders, nil
 }
 
 // Close ends the connection; later calls of Owners err.
 func (c *Client) Close() error {
 	if err := c.conn.Close(); err != nil {
-		return fmt.Errorf("cannot close connection to %s: %w", c.socket, err)
+		return fmt.Errorf("cannot close connection to %s: %w", c.options.Socket, err)
 	}
 	return nil
 }

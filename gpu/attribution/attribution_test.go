@@ -2,9 +2,11 @@ package attribution
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,7 +14,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"headroom.dev/headroom/gpu"
@@ -54,60 +55,30 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(dir, "k.sock")
 }
 
-func pod(namespace, name string, containers ...*podresources.ContainerResources) *podresources.PodResources {
-	return &podresources.PodResources{Namespace: namespace, Name: name, Containers: containers}
-}
-
-func container(name, resource string, ids ...string) *podresources.ContainerResources {
-	return &podresources.ContainerResources{Name: name, Devices: []*podresources.ContainerDevices{{ResourceName: resource, DeviceIds: ids}}}
-}
-
-func response(pods ...*podresources.PodResources) *podresources.ListPodResourcesResponse {
-	return &podresources.ListPodResourcesResponse{PodResources: pods}
-}
-
-func TestOwners(t *testing.T) {
-	owners, err := Owners(response(
-		pod("b", "two", container("main", "nvidia.com/gpu.shared", "GPU-s::1", "GPU-s::2")),
-		pod("a", "one", container("main", "nvidia.com/gpu", "GPU-x", "GPU-y"), container("side", "nvidia.com/gpu.shared", "GPU-s::0")),
-		pod("a", "nic", container("main", "rdma/hca", "GPU-x")),
-		pod("a", "none", &podresources.ContainerResources{Name: "main"}),
-		pod("a", "odd", container("main", "nvidia.com/gpu", "::3", "GPU-z::many", "GPU-z")),
-	), DefaultPrefix)
-	require.EqualError(t, err, `a/odd main: device ID "::3" has no UUID`+"\n"+
-		`a/odd main: device ID "GPU-z::many": replica is no number: strconv.ParseUint: parsing "many": invalid syntax`)
-	assert.Equal(t, map[string][]gpu.Owner{
-		"GPU-x": {{Namespace: "a", Pod: "one", Container: "main"}},
-		"GPU-y": {{Namespace: "a", Pod: "one", Container: "main"}},
-		"GPU-z": {{Namespace: "a", Pod: "odd", Container: "main"}},
-		"GPU-s": {{Namespace: "a", Pod: "one", Container: "side"}, {Namespace: "b", Pod: "two", Container: "main"}},
-	}, owners)
-}
-
 func TestClientFollowsKubelet(t *testing.T) {
 	socket := socketPath(t)
-	client, err := New(socket, DefaultPrefix)
+	client, err := New(Options{Socket: socket})
 	require.NoError(t, err)
-	owners, err := client.Owners(t.Context())
+	holders, err := client.Owners(t.Context())
 	require.ErrorContains(t, err, "cannot list pod resources on "+socket)
 	require.ErrorContains(t, err, "no such file")
-	assert.Nil(t, owners)
+	assert.Nil(t, holders)
 
 	k := &kubelet{}
-	one := map[string][]gpu.Owner{"GPU-x": {{Namespace: "a", Pod: "one", Container: "main"}}}
+	one := map[string]gpu.Holders{"GPU-x": {Owners: []gpu.Owner{{Namespace: "a", Pod: "one", Container: "main"}}}}
 	for range 2 { // the kubelet comes, and comes again after a restart
 		k.answer.Store(response(pod("a", "one", container("main", "nvidia.com/gpu", "GPU-x"))))
 		stop := k.serve(t, socket)
 		require.Eventually(t, func() bool {
-			owners, err = client.Owners(t.Context())
+			holders, err = client.Owners(t.Context())
 			return err == nil
 		}, 3*maxReconnect, 20*time.Millisecond)
-		assert.Equal(t, one, owners)
+		assert.Equal(t, one, holders)
 		k.answer.Store(response())
-		owners, err = client.Owners(t.Context())
+		holders, err = client.Owners(t.Context())
 		require.NoError(t, err)
-		assert.Empty(t, owners)
-		assert.NotNil(t, owners, "nobody owns a device: an answer, unlike no answer")
+		assert.Empty(t, holders)
+		assert.NotNil(t, holders, "nobody owns a device: an answer, unlike no answer")
 		stop()
 		_, err = client.Owners(t.Context())
 		require.Error(t, err)
@@ -121,7 +92,7 @@ func TestClientBounds(t *testing.T) {
 	socket := socketPath(t)
 	k := &kubelet{}
 	defer k.serve(t, socket)()
-	client, err := New(socket, DefaultPrefix)
+	client, err := New(Options{Socket: socket})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, client.Close()) }()
 
@@ -133,56 +104,78 @@ func TestClientBounds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	owners, err := client.Owners(ctx)
+	holders, err := client.Owners(ctx)
 	require.Error(t, err) // in the client's words or the server's, whose timer runs beside it
-	assert.Nil(t, owners)
+	assert.Nil(t, holders)
 	assert.Less(t, time.Since(began), 5*time.Second)
 }
 
-func FuzzParseDeviceID(f *testing.F) {
-	for _, id := range []string{"", "GPU-x", "GPU-x::0", "GPU-x::2147483648", "GPU-x::-1", "::", "a::b::c", "nvidia0/gi1/vgpu2", "GPU-x::+1", "GPU-x::01"} {
-		f.Add(id)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		id, err := ParseDeviceID(text)
-		if err != nil {
-			require.Equal(t, DeviceID{}, id)
-			return
-		}
-		require.NotEmpty(t, id.UUID)
-		require.NotContains(t, id.UUID, "::")
-		again, err := ParseDeviceID(id.String())
-		require.NoError(t, err)
-		require.Equal(t, id, again)
-	})
+func TestClientIgnoresKubeletsRemains(t *testing.T) {
+	socket := socketPath(t)
+	k := &kubelet{}
+	k.answer.Store(response(pod("a", "one", container("main", "nvidia.com/gpu", "GPU-x"))))
+	client, err := New(Options{Socket: socket})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, client.Close()) }()
+
+	// A kubelet that was killed leaves a socket on which nobody listens; the next one removes it and makes its own.
+	var lc net.ListenConfig
+	listener, err := lc.Listen(t.Context(), "unix", socket)
+	require.NoError(t, err)
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, listener.Close())
+	_, err = client.Owners(t.Context())
+	require.ErrorContains(t, err, "cannot list pod resources on "+socket)
+	require.ErrorContains(t, err, "connection refused")
+	require.NoError(t, os.Remove(socket))
+
+	defer k.serve(t, socket)()
+	require.Eventually(t, func() bool {
+		holders, err := client.Owners(t.Context())
+		return err == nil && len(holders) == 1
+	}, 3*maxReconnect, 20*time.Millisecond)
 }
 
-// FuzzOwners feeds whatever protobuf can decode.
-func FuzzOwners(f *testing.F) {
-	for _, r := range []*podresources.ListPodResourcesResponse{
-		response(),
-		response(pod("a", "one", container("main", "nvidia.com/gpu", "GPU-x", "GPU-x", "GPU-y::1", "::"))),
-		response(pod("", "", container("", "nvidia.com/", "")), pod("a", "one", container("main", "other/x", "GPU-x"))),
-	} {
-		bytes, err := proto.Marshal(r)
-		require.NoError(f, err)
-		f.Add(bytes)
-	}
-	f.Fuzz(func(t *testing.T, bytes []byte) {
-		r := &podresources.ListPodResourcesResponse{}
-		if proto.Unmarshal(bytes, r) != nil {
-			return
-		}
-		owners, _ := Owners(r, DefaultPrefix)
-		require.NotNil(t, owners)
-		for uuid, list := range owners {
-			require.NotEmpty(t, uuid)
-			require.NotEmpty(t, list)
-			seen := map[gpu.Owner]bool{}
-			for _, o := range list {
-				require.False(t, seen[o], "owner twice")
-				seen[o] = true
-			}
-		}
+func TestClientAsksAsOptionsSay(t *testing.T) {
+	socket := socketPath(t)
+	k := &kubelet{}
+	defer k.serve(t, socket)()
+	client, err := New(Options{
+		Socket: socket, Prefix: "amd.com/", DRADriver: "gpu.amd.com", Reservations: []string{"held"},
+		Resolve: func(d ClaimedDevice) (string, bool) { return "AMD-" + d.Device, d.Device != "gpu-9" },
 	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, client.Close()) }()
+
+	pods := []*podresources.PodResources{
+		pod("a", "other", container("main", "nvidia.com/gpu", "GPU-x"), claimant("side", "gpu.nvidia.com/n/gpu-0")),
+		pod("a", "garbage", container("main", "amd.com/gpu", "::", "AMD-gpu-1")),
+		pod("a", "claims", claimant("main", "gpu.amd.com/n/gpu-0", "gpu.amd.com/n/gpu-9")),
+		pod("held", "reservation", container("main", "amd.com/gpu", "AMD-gpu-2")),
+	}
+	many := gpu.Holders{Replicas: 64}
+	for i := range 64 {
+		name := fmt.Sprintf("pod-%02d", i)
+		pods = append(pods, pod("many", name, container("main", "amd.com/gpu.shared", fmt.Sprintf("AMD-gpu-3::%d", 63-i))))
+		many.Owners = append(many.Owners, gpu.Owner{Namespace: "many", Pod: name, Container: "main"})
+	}
+	slices.Reverse(pods)
+	k.answer.Store(response(pods...))
+	holders, err := client.Owners(t.Context())
+	require.EqualError(t, err, "ignored devices on "+socket+": claim device gpu.amd.com/n/gpu-9 of a/claims main: in no ResourceSlice\n"+
+		`a/garbage main: device ID "::" has no UUID`)
+	assert.Equal(t, map[string]gpu.Holders{
+		"AMD-gpu-0": {Owners: owners("a/claims/main")},
+		"AMD-gpu-1": {Owners: owners("a/garbage/main")},
+		"AMD-gpu-2": {Reserved: true},
+		"AMD-gpu-3": many,
+	}, holders)
+}
+
+func TestOptionsDefaults(t *testing.T) {
+	o := Options{}.withDefaults()
+	assert.Equal(t, Options{
+		Socket: "/var/lib/kubelet/pod-resources/kubelet.sock", Prefix: "nvidia.com/", DRADriver: "gpu.nvidia.com",
+		Reservations: []string{"kai-resource-reservation"},
+	}, o)
 }
