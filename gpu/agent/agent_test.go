@@ -1,14 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,22 +25,58 @@ import (
 // fakes is a driver and a kubelet that say what they were told to.
 type fakes struct {
 	mu      sync.Mutex
-	reading func(context.Context) (gpu.Reading, error)
-	owners  func(context.Context) (map[string][]gpu.Owner, error)
+	reading func(context.Context, *gpu.Reading) error
+	holders func(context.Context) (map[string]gpu.Holders, error)
+	owners  map[uint32]gpu.Owner
+	kinds   map[uint32]string // of processes that are no container's
+	pause   string
+	absent  bool
+
+	released int
 }
 
-func (f *fakes) Read(ctx context.Context) (gpu.Reading, error) {
+func (f *fakes) Read(ctx context.Context, r *gpu.Reading) error {
 	f.mu.Lock()
 	read := f.reading
 	f.mu.Unlock()
-	return read(ctx)
+	return read(ctx, r)
 }
 
-func (f *fakes) Owners(ctx context.Context) (map[string][]gpu.Owner, error) {
+func (f *fakes) Release(context.Context) error {
 	f.mu.Lock()
-	owners := f.owners
+	defer f.mu.Unlock()
+	f.released++
+	return nil
+}
+
+func (f *fakes) Owners(ctx context.Context) (map[string]gpu.Holders, error) {
+	f.mu.Lock()
+	holders := f.holders
 	f.mu.Unlock()
-	return owners(ctx)
+	return holders(ctx)
+}
+
+func (f *fakes) Container(pid uint32) (gpu.Owner, string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if owner, ok := f.owners[pid]; ok {
+		return owner, "owned"
+	}
+	return gpu.Owner{}, cmp.Or(f.kinds[pid], "foreign")
+}
+
+func (f *fakes) Sweep() {}
+
+func (f *fakes) paused() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pause
+}
+
+func (f *fakes) noGPUs() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.absent
 }
 
 func (f *fakes) set(change func()) {
@@ -59,10 +94,11 @@ type world struct {
 	stuck chan struct{}   // closed to release a driver that ignores its context
 }
 
-func newWorld() *world {
+// newWorld is an agent that can tell processes apart, unless unseen says why not.
+func newWorld(unseen string) *world {
 	w := &world{stuck: make(chan struct{})}
-	w.reading = func(context.Context) (gpu.Reading, error) { return gpu.Reading{}, nil }
-	w.owners = func(context.Context) (map[string][]gpu.Owner, error) { return map[string][]gpu.Owner{}, nil }
+	w.reading = func(context.Context, *gpu.Reading) error { return nil }
+	w.holders = func(context.Context) (map[string]gpu.Holders, error) { return map[string]gpu.Holders{}, nil }
 	registry := prometheus.NewRegistry()
 	w.meter = NewMeter(registry)
 	noTime := func(_ []string, a slog.Attr) slog.Attr {
@@ -71,37 +107,54 @@ func newWorld() *world {
 		}
 		return a
 	}
-	w.agent = New(Config{
-		Driver: w, Lookup: w, Meter: w.meter, Registry: registry, Interval: time.Second, Node: "node-1",
+	cfg := Config{
+		Driver: w, Lookup: w, Unseen: unseen, Paused: w.paused, Absent: w.noGPUs, Meter: w.meter, Gatherer: registry,
+		Interval: time.Second, Window: 10 * time.Second, Node: "node-1", DCGM: true,
 		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{ReplaceAttr: noTime})),
-	})
+	}
+	if unseen == "" {
+		cfg.Processes = w
+	}
+	w.agent = New(cfg)
 	return w
 }
 
 func (w *world) get(path string) (int, string) {
 	recorder := httptest.NewRecorder()
-	w.agent.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+	w.agent.Handler(nil).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
 	return recorder.Code, recorder.Body.String()
 }
 
-// TestScenarios runs the stories in testdata. The agent ticks every second from the moment of "run".
+// TestScenarios runs the stories in testdata. The agent ticks every second from the moment of "run"; it can tell
+// processes apart, unless the story's file says "unseen" in its name.
 //
-//	gpus            what the driver reads from now on. A line per GPU "UUID utilization used total", with "-" for an
-//	                unknown number and for an unknown UUID; or "error TEXT", "overdue CALL", "restart" (only a new process
-//	                can help), "stuck" (returns only after the end)
-//	owners          what the kubelet says from now on. Lines "UUID NAMESPACE POD CONTAINER"; or "error TEXT", "hang" (until
-//	                the context ends), and "error TEXT" after owners for a partial answer
+//	gpus            what the driver reads from now on. A line per device "UUID utilization used total [WORD=VALUE]…", with
+//	                "-" for an unknown number and for an unknown UUID; or "error TEXT", "overdue CALL", "restart" (only a new
+//	                process can help), "stuck" (returns only after the end). The words: ring=RATIO,… use=PID:SM,…
+//	                process=PID:MEMORY[:PEAK],… sm=, tensor=, dram=RATIO; xid=N (once); recovery=, remap-pending=N; lost=WHY;
+//	                session=N; mig=PARENT/GI/PROFILE for an instance, partitioned for its GPU; condition for a full one
+//	owners          what the kubelet says from now on. Lines "UUID NAMESPACE POD CONTAINER", or "UUID reserved"; or "error
+//	                TEXT", "hang" (until the context ends), and "error TEXT" after owners for a partial answer
+//	processes       whose processes are. Lines "PID NAMESPACE POD CONTAINER", or "PID KIND"
+//	pause [REASON]  why the hardware must be left alone; without a reason it need not
+//	absent          there are no GPUs on the node
 //	run             starts the agent
 //	wait DURATION   lets time pass
 //	call NAME DURATION [failed]   reports a call into NVML
 //	metrics [PREFIX…]             series that begin with a prefix; without one the whole exposition, linted
+//	dcgm            what /metrics/dcgm answers
+//	gpus.json       what /gpus answers
 //	probe           what /healthz and /readyz answer
 //	log             what was logged since the last time, sorted: the two loops log in any order
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		t.Helper()
+		unseen := ""
+		if strings.Contains(path, "unseen") {
+			unseen = "the agent does not run in the host's PID namespace"
+		}
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
+			w := newWorld(unseen)
 			ctx, cancel := context.WithCancel(t.Context())
 			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 				t.Helper()
@@ -121,7 +174,23 @@ func (w *world) command(ctx context.Context, t *testing.T, d *datadriven.TestDat
 		w.set(func() { w.reading = read })
 	case "owners":
 		owners := parseOwners(t, d.Input)
-		w.set(func() { w.owners = owners })
+		w.set(func() { w.holders = owners })
+	case "processes":
+		w.parseProcesses(t, d.Input)
+	case "pause":
+		released := 0
+		w.set(func() { w.pause, released = strings.TrimSpace(d.Input), w.released })
+		return fmt.Sprintf("released %d times before", released)
+	case "absent":
+		w.set(func() { w.absent = true })
+	case "dcgm":
+		code, body := w.get("/metrics/dcgm")
+		require.Equal(t, http.StatusOK, code, body)
+		return body
+	case "gpus.json":
+		code, body := w.get("/gpus")
+		require.Equal(t, http.StatusOK, code, body)
+		return body
 	case "run":
 		go w.agent.Run(ctx)
 		synctest.Wait()
@@ -172,84 +241,4 @@ func (w *world) metrics(t *testing.T, prefixes []datadriven.CmdArg) string {
 		return "none\n"
 	}
 	return out.String()
-}
-
-func (w *world) parseGPUs(t *testing.T, input string) func(context.Context) (gpu.Reading, error) {
-	t.Helper()
-	word, rest, _ := strings.Cut(input, " ")
-	switch word {
-	case "error":
-		return func(context.Context) (gpu.Reading, error) { return gpu.Reading{}, errors.New(rest) }
-	case "overdue":
-		err := &gpu.OverdueError{Call: rest, Since: time.Now()}
-		return func(context.Context) (gpu.Reading, error) { return gpu.Reading{}, err }
-	case "restart":
-		return func(context.Context) (gpu.Reading, error) {
-			return gpu.Reading{}, fmt.Errorf("mismatch: %w", gpu.ErrRestartNeeded)
-		}
-	case "stuck":
-		return func(context.Context) (gpu.Reading, error) { <-w.stuck; return gpu.Reading{}, errors.New("stuck") }
-	}
-	reading := gpu.Reading{Driver: "570.124.06"}
-	for line := range strings.Lines(input) {
-		f := strings.Fields(line)
-		require.Len(t, f, 4, line)
-		i := len(reading.Samples)
-		s := gpu.Sample{
-			Device:      gpu.Device{Index: i, UUID: strings.TrimPrefix(f[0], "-"), Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(float64(i))},
-			Utilization: parseValue(t, f[1]), MemoryUsed: parseValue(t, f[2]), MemoryTotal: parseValue(t, f[3]),
-		}
-		reading.Samples = append(reading.Samples, s)
-	}
-	return func(context.Context) (gpu.Reading, error) { return at(reading, time.Now()), nil }
-}
-
-// at returns a copy of the reading whose samples were taken now.
-func at(r gpu.Reading, now time.Time) gpu.Reading {
-	samples := make([]gpu.Sample, len(r.Samples))
-	for i, s := range r.Samples {
-		s.Time = now
-		samples[i] = s
-	}
-	r.Samples = samples
-	return r
-}
-
-func parseValue(t *testing.T, text string) gpu.Value {
-	t.Helper()
-	if text == "-" {
-		return gpu.Unknown("nvmlDeviceGetSomething: Not Supported (3)")
-	}
-	number, err := strconv.ParseFloat(text, 64)
-	require.NoError(t, err)
-	return gpu.Known(number)
-}
-
-func parseOwners(t *testing.T, input string) func(context.Context) (map[string][]gpu.Owner, error) {
-	t.Helper()
-	owners := map[string][]gpu.Owner{}
-	var problem error
-	hang := false
-	for line := range strings.Lines(input) {
-		f := strings.Fields(line)
-		switch f[0] {
-		case "hang":
-			hang = true
-		case "error":
-			problem = errors.New(strings.Join(f[1:], " "))
-		default:
-			require.Len(t, f, 4, line)
-			owners[f[0]] = append(owners[f[0]], gpu.Owner{Namespace: f[1], Pod: f[2], Container: f[3]})
-		}
-	}
-	if problem != nil && len(owners) == 0 {
-		owners = nil
-	}
-	return func(ctx context.Context) (map[string][]gpu.Owner, error) {
-		if hang {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-		return owners, problem
-	}
 }

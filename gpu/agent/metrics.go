@@ -1,197 +1,218 @@
 package agent
 
 import (
-	"strconv"
-	"strings"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"cmp"
 
 	"headroom.dev/headroom/gpu"
 )
 
-// Meter counts what the agent itself does.
-type Meter struct {
-	calls  *prometheus.HistogramVec
-	errors *prometheus.CounterVec
+// Kinds of metrics in the text format.
+const (
+	gauge   = "gauge"
+	counter = "counter"
+)
+
+// quantity is a number that devices of one kind have, under its name in the exposition.
+type quantity struct {
+	name string // without the family's prefix
+	help string
+	kind string
+	of   func(*device) gpu.Value
 }
 
-// NewMeter returns a Meter whose metrics are in registry.
-func NewMeter(registry prometheus.Registerer) *Meter {
-	m := &Meter{
-		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gpu_agent_nvml_call_duration_seconds",
-			Help: "How long calls into NVIDIA's management library took.",
-			// Calls take from 2.5 us (utilisation) over 5 ms (processes) to seconds (initialisation).
-			Buckets: []float64{1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10},
-		}, []string{"call"}),
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gpu_agent_errors_total",
-			Help: "What failed: a call into NVIDIA's management library by name, nvml (a pass over the GPUs), pod-resources.",
-		}, []string{"what"}),
-	}
-	registry.MustRegister(m.calls, m.errors)
-	for _, what := range []string{"nvml", "pod-resources"} {
-		m.errors.WithLabelValues(what) // a rate needs the zero before the first failure
-	}
-	return m
+// quantities are those that GPUs and MIG instances have alike.
+func quantities(prefix, what string) []quantity {
+	return append(append(useOf(what), activity()...), holdingOf(prefix, what)...)
 }
 
-// ObserveCall records a call into NVML that returned: the C function, how long it took and whether it failed.
-func (m *Meter) ObserveCall(call string, took time.Duration, failed bool) {
-	m.calls.WithLabelValues(call).Observe(took.Seconds())
-	if failed {
-		m.failed(call)
-	}
-}
-
-func (m *Meter) failed(what string) { m.errors.WithLabelValues(what).Inc() }
-
-// descriptors of what a scrape renders. The GPU's static facts are in gpu_info alone.
-type descriptors struct {
-	info, utilization, memoryUsed, memoryTotal *prometheus.Desc
-	sharers, restUtilization, restMemory       *prometheus.Desc
-	podUtilization, podMemory                  *prometheus.Desc
-	lastTick, ownersAge, unreadable, unmatched *prometheus.Desc
-}
-
-func describe() descriptors {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, labels, nil)
-	}
-	device := []string{"uuid", "gpu"}
-	owner := []string{"namespace", "pod", "container", "uuid"}
-	return descriptors{
-		info: desc("gpu_info", "Static facts about a GPU; always 1.",
-			"uuid", "gpu", "minor", "model", "driver", "node"),
-		utilization: desc("gpu_utilization_ratio",
-			"Part of the driver's last sampling period (1/6 to 1 s) in which a kernel ran on the GPU.", device...),
-		memoryUsed:  desc("gpu_memory_used_bytes", "Memory allocated on the GPU, without what the driver reserves.", device...),
-		memoryTotal: desc("gpu_memory_total_bytes", "Memory of the GPU.", device...),
-		sharers:     desc("gpu_sharers", "Containers that were given the GPU.", device...),
-		restUtilization: desc("gpu_unattributed_utilization_ratio",
-			"Part of gpu_utilization_ratio that is no single container's.", device...),
-		restMemory: desc("gpu_unattributed_memory_used_bytes",
-			"Part of gpu_memory_used_bytes that is no single container's.", device...),
-		podUtilization: desc("gpu_pod_utilization_ratio",
-			"Part of gpu_utilization_ratio that is the container's. Absent for containers that share the GPU.", owner...),
-		podMemory: desc("gpu_pod_memory_used_bytes",
-			"Part of gpu_memory_used_bytes that is the container's. Absent for containers that share the GPU.", owner...),
-		lastTick: desc("gpu_agent_last_tick_timestamp_seconds",
-			"When the last pass over the GPUs ended, successful or not."),
-		ownersAge: desc("gpu_agent_attribution_age_seconds",
-			"Age of the kubelet's last answer about which containers hold which GPUs. Absent before the first."),
-		unreadable: desc("gpu_agent_unreadable_devices", "GPUs that the driver counts but cannot identify."),
-		unmatched: desc("gpu_agent_unmatched_devices",
-			"Device IDs of GPU resources that containers hold and that are not the UUID of a GPU read here."),
+// useOf are utilization and memory.
+func useOf(what string) []quantity {
+	return []quantity{
+		{
+			"utilization_ratio", "Mean part of the time in the window in which a kernel ran on the " + what + ".", gauge,
+			func(d *device) gpu.Value { return d.summary.Mean },
+		},
+		{
+			"utilization_p50_ratio", "Median of the utilization samples in the window.", gauge,
+			func(d *device) gpu.Value { return d.summary.P50 },
+		},
+		{
+			"utilization_p95_ratio", "95th percentile of the utilization samples in the window.", gauge,
+			func(d *device) gpu.Value { return d.summary.P95 },
+		},
+		{
+			"utilization_max_ratio", "Highest utilization sample in the window.", gauge,
+			func(d *device) gpu.Value { return d.summary.Max },
+		},
+		{
+			"utilization_samples", "Utilization samples in the window.", gauge,
+			func(d *device) gpu.Value { return gpu.Known(float64(d.summary.Samples)) },
+		},
+		{"memory_total_bytes", "Memory of the " + what + ".", gauge, func(d *device) gpu.Value { return d.sample.Memory.Total }},
+		{
+			"memory_used_bytes", "Memory that programs have allocated, without what the driver reserves.", gauge,
+			func(d *device) gpu.Value { return d.sample.Memory.Used },
+		},
+		{"memory_free_bytes", "Memory that programs can allocate.", gauge, func(d *device) gpu.Value { return d.sample.Memory.Free }},
+		{
+			"memory_reserved_bytes", "Memory that the driver and the firmware keep.", gauge,
+			func(d *device) gpu.Value { return d.sample.Memory.Reserved },
+		},
 	}
 }
 
-// collector renders what the loops published last.
-type collector struct {
-	agent *Agent
-	descriptors
-}
-
-// Describe implements prometheus.Collector.
-func (c collector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{
-		c.info, c.utilization, c.memoryUsed, c.memoryTotal, c.sharers, c.restUtilization, c.restMemory,
-		c.podUtilization, c.podMemory, c.lastTick, c.ownersAge, c.unreadable, c.unmatched,
-	} {
-		to <- desc
+// activity is what the hardware counters say.
+func activity() []quantity {
+	return []quantity{
+		{
+			"graphics_active_ratio", "Part of the time since the last pass in which an engine for graphics or compute was active.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.Graphics },
+		},
+		{
+			"sm_active_ratio", "Mean part of the multiprocessors that were busy since the last pass.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.SM },
+		},
+		{
+			"sm_occupancy_ratio", "Resident warps of those possible, since the last pass.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.Occupancy },
+		},
+		{
+			"tensor_active_ratio", "Part of the time since the last pass in which tensor cores were active.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.Tensor },
+		},
+		{
+			"dram_bandwidth_ratio", "Part of the memory bandwidth that was used since the last pass.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.DRAM },
+		},
+		{
+			"context_switch_ratio", "Part of the time since the last pass that went into switching between contexts.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.ContextSwitch },
+		},
+		{"pcie_sent_bytes_per_second", "Rate to the host since the last pass.", gauge, func(d *device) gpu.Value { return d.sample.Activity.PCIeSent }},
+		{
+			"pcie_received_bytes_per_second", "Rate from the host since the last pass.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.PCIeReceived },
+		},
+		{
+			"nvlink_sent_bytes_per_second", "Rate over all NVLinks since the last pass.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.LinkSent },
+		},
+		{
+			"nvlink_received_bytes_per_second", "Rate over all NVLinks since the last pass.", gauge,
+			func(d *device) gpu.Value { return d.sample.Activity.LinkReceived },
+		},
 	}
 }
 
-// Collect implements prometheus.Collector.
-func (c collector) Collect(to chan<- prometheus.Metric) {
-	r := renderer{descriptors: c.descriptors, node: c.agent.cfg.Node, to: to}
-	now := time.Now()
-	owners, known := map[string][]gpu.Owner(nil), false
-	if o := c.agent.owners.Load(); o != nil && !o.at.IsZero() {
-		r.gauge(r.ownersAge, now.Sub(o.at).Seconds())
-		if known = c.agent.fresh(o.at, now); known {
-			owners = o.value
-		}
-	}
-	o := c.agent.reading.Load()
-	if o == nil {
-		return
-	}
-	r.gauge(r.lastTick, float64(o.finished.UnixMilli())/1000)
-	if !c.agent.fresh(o.at, now) {
-		return
-	}
-	unreadable, unmatched := 0, len(owners)
-	seen := map[string]bool{}
-	for _, s := range o.value.Samples {
-		uuid := s.Device.UUID
-		if uuid == "" {
-			unreadable++
-		}
-		if uuid == "" || seen[uuid] || !c.agent.fresh(s.Time, now) {
-			continue // a UUID that a driver gives twice would spoil the whole scrape
-		}
-		seen[uuid] = true
-		if _, ok := owners[uuid]; ok {
-			unmatched--
-		}
-		r.device(o.value.Driver, s)
-		r.split(s, owners[uuid], known)
-	}
-	r.gauge(r.unreadable, float64(unreadable))
-	if known {
-		r.gauge(r.unmatched, float64(unmatched))
-	}
-}
-
-// renderer turns measurements into Prometheus metrics.
-type renderer struct {
-	descriptors
-	node string
-	to   chan<- prometheus.Metric
-}
-
-func (r renderer) device(driver string, s gpu.Sample) {
-	d := s.Device
-	minor := ""
-	if n, ok := d.Minor.Get(); ok {
-		minor = strconv.Itoa(int(n))
-	}
-	r.gauge(r.info, 1, d.UUID, index(d), minor, d.Name, driver, r.node)
-	r.value(r.utilization, s.Utilization, d.UUID, index(d))
-	r.value(r.memoryUsed, s.MemoryUsed, d.UUID, index(d))
-	r.value(r.memoryTotal, s.MemoryTotal, d.UUID, index(d))
-}
-
-// split renders who did what on a device. Where the owners are not known all of it is unattributed.
-func (r renderer) split(s gpu.Sample, owners []gpu.Owner, known bool) {
-	a := gpu.Attribute(s, owners)
-	d := s.Device
-	if known {
-		r.gauge(r.sharers, float64(a.Sharers), d.UUID, index(d))
-	}
-	r.value(r.restUtilization, a.Unattributed.Utilization, d.UUID, index(d))
-	r.value(r.restMemory, a.Unattributed.MemoryUsed, d.UUID, index(d))
-	for _, share := range a.Shares {
-		o := share.Owner
-		r.value(r.podUtilization, share.Usage.Utilization, o.Namespace, o.Pod, o.Container, d.UUID)
-		r.value(r.podMemory, share.Usage.MemoryUsed, o.Namespace, o.Pod, o.Container, d.UUID)
+// holdingOf is who was given the device, and what of it is nobody's.
+func holdingOf(prefix, what string) []quantity {
+	return []quantity{
+		{"sharers", "Containers that were given the " + what + ".", gauge, func(d *device) gpu.Value {
+			switch {
+			case d.sample.Device.Partitioned:
+				return d.split.Unattributed.Utilization
+			case !d.held:
+				return gpu.Unknown("the kubelet has not said")
+			}
+			return gpu.Known(float64(len(d.holders.Owners)))
+		}},
+		{"processes", "Processes with a context on the " + what + ".", gauge, func(d *device) gpu.Value {
+			if d.sample.ProcessFail != "" || d.lost.Code != "" || d.sample.Device.Partitioned {
+				return gpu.Unknown(cmp.Or(d.sample.ProcessFail, d.lost.Text, "MIG is on: see its instances"))
+			}
+			return gpu.Known(float64(d.listed))
+		}},
+		{
+			"unattributed_utilization_ratio", "Part of " + prefix + "_utilization_ratio that is not known to be a container's.", gauge,
+			func(d *device) gpu.Value { return d.split.Unattributed.Utilization },
+		},
+		{
+			"unattributed_sm_active_ratio", "Part of " + prefix + "_sm_active_ratio that is not known to be a container's.", gauge,
+			func(d *device) gpu.Value { return d.split.Unattributed.SM },
+		},
+		{
+			"unattributed_tensor_active_ratio", "Part of " + prefix + "_tensor_active_ratio that is not known to be a container's.", gauge,
+			func(d *device) gpu.Value { return d.split.Unattributed.Tensor },
+		},
+		{
+			"unattributed_dram_bandwidth_ratio", "Part of " + prefix + "_dram_bandwidth_ratio that is not known to be a container's.", gauge,
+			func(d *device) gpu.Value { return d.split.Unattributed.DRAM },
+		},
+		{
+			"unattributed_memory_used_bytes", "Part of " + prefix + "_memory_used_bytes that is not known to be a container's.", gauge,
+			func(d *device) gpu.Value { return d.split.Unattributed.MemoryUsed },
+		},
 	}
 }
 
-// value renders a known value, and nothing for an unknown one.
-func (r renderer) value(desc *prometheus.Desc, v gpu.Value, labels ...string) {
-	if number, ok := v.Get(); ok {
-		r.gauge(desc, number, labels...)
+// conditions are what only whole GPUs have.
+func conditions() []quantity {
+	return []quantity{
+		{"power_watts", "Power that the GPU draws.", gauge, func(d *device) gpu.Value { return d.sample.Condition.Power }},
+		{"power_limit_watts", "Power limit in force.", gauge, func(d *device) gpu.Value { return d.sample.Condition.PowerLimit }},
+		{"energy_joules_total", "Energy since the driver was loaded.", counter, func(d *device) gpu.Value { return d.sample.Condition.Energy }},
+		{"temperature_celsius", "Temperature of the chip.", gauge, func(d *device) gpu.Value { return d.sample.Condition.Temperature }},
+		{"memory_temperature_celsius", "Temperature of the memory.", gauge, func(d *device) gpu.Value { return d.sample.Condition.MemoryTemperature }},
+		{"sm_clock_hertz", "Clock of the multiprocessors.", gauge, func(d *device) gpu.Value { return d.sample.Condition.SMClock }},
+		{"memory_clock_hertz", "Clock of the memory.", gauge, func(d *device) gpu.Value { return d.sample.Condition.MemoryClock }},
+		{"pcie_replays_total", "PCIe packets sent again.", counter, func(d *device) gpu.Value { return d.sample.Condition.PCIeReplays }},
+		{
+			"ecc_uncorrected_lifetime_errors_total", "Uncorrected memory errors over the GPU's life.", counter,
+			func(d *device) gpu.Value { return d.sample.Condition.ECCUncorrectedEver },
+		},
+		{
+			"remapped_rows_total", "Memory rows that were remapped over the GPU's life.", counter,
+			func(d *device) gpu.Value { return d.sample.Condition.RemappedRows },
+		},
+		{
+			"row_remap_pending", "1 while memory rows wait for a reset to be remapped.", gauge,
+			func(d *device) gpu.Value { return d.sample.Condition.RemapPending },
+		},
+		{"row_remap_failed", "1 if a memory row could not be remapped.", gauge, func(d *device) gpu.Value { return d.sample.Condition.RemapFailed }},
+		{
+			"recovery_action", "What the driver asks for: 0 nothing, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset.", gauge,
+			func(d *device) gpu.Value { return d.sample.Condition.RecoveryAction },
+		},
 	}
 }
 
-func (r renderer) gauge(desc *prometheus.Desc, number float64, labels ...string) {
-	for i, label := range labels {
-		labels[i] = strings.ToValidUTF8(label, "\uFFFD") // a driver's name for a GPU is any bytes
-	}
-	r.to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, number, labels...)
+// part is a number that each container's share of a device has.
+type part struct {
+	name string // without "gpu_pod_"
+	help string
+	of   func(d *device, i int) gpu.Value
 }
 
-func index(d gpu.Device) string { return strconv.Itoa(d.Index) }
+func parts() []part {
+	usage := func(d *device, i int) *gpu.Usage { return &d.split.Shares[i].Usage }
+	return []part{
+		{
+			"utilization_ratio", "Part of the device's utilization that is the container's. Absent where it cannot be known.",
+			func(d *device, i int) gpu.Value { return usage(d, i).Utilization },
+		},
+		{
+			"sm_active_ratio", "Part of the device's sm_active_ratio that is the container's.",
+			func(d *device, i int) gpu.Value { return usage(d, i).SM },
+		},
+		{
+			"tensor_active_ratio", "Part of the device's tensor_active_ratio that is the container's.",
+			func(d *device, i int) gpu.Value { return usage(d, i).Tensor },
+		},
+		{
+			"dram_bandwidth_ratio", "Part of the device's dram_bandwidth_ratio that is the container's.",
+			func(d *device, i int) gpu.Value { return usage(d, i).DRAM },
+		},
+		{
+			"memory_used_bytes", "Part of the device's memory_used_bytes that is the container's.",
+			func(d *device, i int) gpu.Value { return usage(d, i).MemoryUsed },
+		},
+		{
+			"memory_peak_bytes", "Most of the device's memory that was the container's since it got the device.",
+			func(d *device, i int) gpu.Value { return d.peakOf(i) },
+		},
+		{
+			"memory_total_bytes", "Memory of the device that the container was given, shared or not.",
+			func(d *device, _ int) gpu.Value { return d.sample.Memory.Total },
+		},
+	}
+}
