@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,6 +118,22 @@ func TestFlagsAreTheBinaries(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, seen)
+}
+
+// What components add to the agent's arguments are flags that it has.
+func TestFlagsOfComponents(t *testing.T) {
+	files, err := filepath.Glob("agent/*/kustomization.yaml")
+	require.NoError(t, err)
+	seen := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, flag := range regexp.MustCompile(`value: (--[^}\s]+)`).FindAllStringSubmatch(string(text), -1) {
+			seen++
+			require.NoError(t, agent.Command(io.Discard).Flags().Parse(flag[1:]), file)
+		}
+	}
+	require.Equal(t, 3, seen)
 }
 
 func TestPortsAndProbesMeet(t *testing.T) {
