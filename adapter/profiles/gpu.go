@@ -1,13 +1,24 @@
 package profiles
 
-// agent reads headroom-agent. A device of the pod that two of its containers share counts once: hence the inner max. What
-// the agent cannot attribute has no pod and is in none of these.
+// agent reads headroom-agent. A container's series is its own part of a device, so that parts of one device add up;
+// percentages are means over the devices of the object, bytes are sums over them, and health is that of the worst. What the
+// agent cannot attribute has no pod and is in none of these.
 func agent(b *builder) {
-	b.add("gpu_utilization_percent", "100 * avg by ($by) (max by ($by, uuid) (gpu_pod_utilization_ratio))")
-	b.add("gpu_memory_used_bytes", "sum by ($by) (max by ($by, uuid) (gpu_pod_memory_used_bytes))")
+	const perDevice = "sum by ($by, uuid) "
+	part := func(name, series string) { b.add(name, "100 * avg by ($by) ("+perDevice+"("+series+"))") }
+	part("gpu_utilization_percent", "gpu_pod_utilization_ratio")
+	part("gpu_sm_active_percent", "gpu_pod_sm_active_ratio")
+	part("gpu_tensor_active_percent", "gpu_pod_tensor_active_ratio")
+	part("gpu_dram_active_percent", "gpu_pod_dram_bandwidth_ratio")
+	b.add("gpu_memory_used_bytes", "sum by ($by) (gpu_pod_memory_used_bytes)")
+	// A device that several containers of the object share is there once.
+	b.add("gpu_memory_used_percent", "100 * sum by ($by) (gpu_pod_memory_used_bytes) / sum by ($by) (max by ($by, uuid) (gpu_pod_memory_total_bytes))")
+	b.add("gpu_healthy", "min by ($by) (gpu_pod_healthy)")
 	b.addNodes("gpu_utilization_percent", "100 * avg by ($by) (gpu_utilization_ratio)")
 	b.addNodes("gpu_memory_used_bytes", "sum by ($by) (gpu_memory_used_bytes)")
 	b.addNodes("gpu_memory_used_percent", "100 * sum by ($by) (gpu_memory_used_bytes) / sum by ($by) (gpu_memory_total_bytes)")
+	b.addNodes("gpu_healthy", "min by ($by) (gpu_healthy)")
+	b.addNodes("gpus_healthy", "sum by ($by) (gpu_healthy)")
 }
 
 // dcgm reads dcgm-exporter, which speaks about other pods: its namespace must be among --trusted-namespaces. Where it

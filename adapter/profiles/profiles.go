@@ -186,6 +186,10 @@ func unit(name string) string {
 		return "percent"
 	case strings.HasSuffix(name, "_bytes"):
 		return "bytes"
+	case name == "gpu_healthy":
+		return "bool"
+	case name == "gpus_healthy":
+		return "GPUs"
 	}
 	return "requests"
 }
