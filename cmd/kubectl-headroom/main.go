@@ -1,5 +1,5 @@
 // Command kubectl-headroom is a plugin of kubectl: it says why an autoscaler wants what it wants, and shows the metrics that
-// the adapter serves.
+// the adapter serves and the GPUs that the node agents see.
 package main
 
 import (

@@ -75,7 +75,7 @@ func TestExplainMetric(t *testing.T) {
 	c := newCube(t, chat(), adapter(), served())
 	out := c.ok(t, "explain", "metric", "rps", "-n", "demo", "-o", "wide")
 	assert.Contains(t, out, "http   built-in   Embedded   5s        1 value   OK       sum by (namespace, pod)")
-	assert.Contains(t, out, "chat-1   14.25/s   0.8s   10s      http\n")
+	assert.Contains(t, out, "chat-1     14.25/s   0.8s   10s      http\n  asked:   14.25/s   0.8s   10s      http\n")
 	assert.Contains(t, out, `http_requests_total{code="200",namespace="demo",pod="chat-1"}   4012            0.8s`)
 	assert.NotContains(t, out, "other-1")
 

@@ -49,6 +49,17 @@ func (o *options) connect() (*cluster, error) {
 
 // fetch reads JSON from a path of the API server.
 func (c *cluster) fetch(ctx context.Context, path string, values url.Values, into any) error {
+	b, err := c.get(ctx, path, values)
+	if err != nil {
+		return plain(err, path)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("cannot read the answer of %s: %w", path, err)
+	}
+	return nil
+}
+
+func (c *cluster) get(ctx context.Context, path string, values url.Values) ([]byte, error) {
 	request := c.kube.Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json")
 	for name, list := range values {
 		for _, value := range list {
@@ -57,16 +68,9 @@ func (c *cluster) fetch(ctx context.Context, path string, values url.Values, int
 	}
 	result := request.Do(ctx)
 	if err := result.Error(); err != nil { // Raw's error would be without the server's message
-		return plain(err, path)
+		return nil, err
 	}
-	b, err := result.Raw()
-	if err != nil {
-		return plain(err, path)
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("cannot read the answer of %s: %w", path, err)
-	}
-	return nil
+	return result.Raw()
 }
 
 // scoped is the path of something in a namespace, or of none.

@@ -11,6 +11,7 @@ type column struct {
 	metric string
 	cell   func(v float64) string
 	wide   bool // with -o wide alone
+	rare   bool // of GPUs: left out where none has it
 }
 
 func podColumns() []column {
@@ -41,3 +42,21 @@ func nodeColumns() []column {
 		{key: "gpu-memory-percent", header: "GPU MEM %", metric: "gpu_memory_used_percent", cell: explain.Short},
 	}
 }
+
+// gpuColumns are figures of package api/gpus.
+func gpuColumns() []column {
+	return []column{
+		{header: "UTIL", metric: "utilization_ratio", cell: percent},
+		{header: "P95", metric: "utilization_p95_ratio", cell: percent},
+		{header: "MEM-USED", metric: "memory_used_bytes", cell: explain.Bytes},
+		{header: "MEM-TOTAL", metric: "memory_total_bytes", cell: explain.Bytes},
+		{header: "SM", metric: "sm_active_ratio", cell: percent, rare: true},
+		{header: "TENSOR", metric: "tensor_active_ratio", cell: percent, rare: true},
+		{header: "DRAM", metric: "dram_bandwidth_ratio", cell: percent, rare: true},
+		{header: "POWER", metric: "power_watts", cell: func(v float64) string { return explain.Short(v) + "W" }},
+		{header: "TEMP", metric: "temperature_celsius", cell: func(v float64) string { return explain.Short(v) + "C" }},
+		{header: "PROCESSES", metric: "processes", cell: explain.Short, wide: true},
+	}
+}
+
+func percent(ratio float64) string { return explain.Short(ratio*100) + "%" }

@@ -31,7 +31,8 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 		Use:   "kubectl-headroom",
 		Short: "See why autoscalers want what they want, and the metrics that they see",
 		Long: "kubectl headroom tells why a HorizontalPodAutoscaler wants what it wants, which rules make which metrics of what\n" +
-			"series, and what inference pods and GPU nodes are doing, from the values that Headroom's adapter serves.",
+			"series, and what inference pods and GPU nodes are doing, from the values that Headroom's adapter serves; and from its\n" +
+			"node agents, what each GPU does, for whom, and whether it can be counted on.",
 		Example: examples(`
   # Why does this autoscaler not scale?
   kubectl headroom explain hpa chat -n demo
@@ -44,7 +45,10 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 
   # What are the pods and the GPUs doing?
   kubectl headroom top pods -A --sort-by gpu
-  kubectl headroom top nodes`),
+  kubectl headroom top nodes
+
+  # Which GPU is whose, and which are unwell?
+  kubectl headroom top gpus`),
 		// kubectl runs the plugin as "kubectl headroom", and so does the help say.
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl headroom"},
 		SilenceUsage:  true,
@@ -59,8 +63,8 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 	root.SetErr(errOut)
 	explain := &cobra.Command{Use: "explain", Short: "Say why an autoscaler, or a metric, is as it is"}
 	explain.AddCommand(o.explainHPA(), o.explainMetric())
-	top := &cobra.Command{Use: "top", Short: "Show what pods and GPU nodes are doing now"}
-	top.AddCommand(o.topPods(), o.topNodes())
+	top := &cobra.Command{Use: "top", Short: "Show what pods, GPU nodes and GPUs are doing now"}
+	top.AddCommand(o.topPods(), o.topNodes(), o.topGPUs())
 	root.AddCommand(explain, o.rules(), top)
 	return root
 }

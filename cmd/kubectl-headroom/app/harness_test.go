@@ -26,7 +26,7 @@ type cube struct {
 	*httptest.Server
 
 	mu      sync.Mutex
-	answers map[string]string // by path, or path?query in the order of the names; YAML, or "CODE message"
+	answers map[string]string // by path, or path?query in the order of the names; YAML, HTML, or "CODE message"
 	asked   []string
 }
 
@@ -72,6 +72,11 @@ func (c *cube) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(status)
+		return
+	}
+	if strings.HasPrefix(answer, "<") {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprint(w, answer)
 		return
 	}
 	body, err := yaml.YAMLToJSON([]byte(answer))

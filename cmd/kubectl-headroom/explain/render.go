@@ -15,12 +15,14 @@ import (
 
 const none = "-" // what stands for a missing value
 
-// Table writes rows in aligned columns, as kubectl does. Line breaks in cells would break the table, and are spaces.
+// Table writes rows in aligned columns, as kubectl does. Line breaks in cells would break the table, and are spaces; a cell
+// that begins with spaces is indented by them.
 func Table(w io.Writer, indent string, rows [][]string) error {
 	t := printers.GetNewTabWriter(w)
 	for _, row := range rows {
 		for i, cell := range row {
-			row[i] = strings.Join(strings.Fields(cell), " ")
+			inside := strings.TrimLeft(cell, " ")
+			row[i] = cell[:len(cell)-len(inside)] + strings.Join(strings.Fields(inside), " ")
 		}
 		if _, err := fmt.Fprintln(t, indent+strings.Join(row, "\t")); err != nil {
 			return err
