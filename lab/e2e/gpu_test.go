@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/metrics/pkg/apis/custom_metrics/v1beta2"
+
+	"headroom.dev/headroom/api/gpus"
+	kubectl "headroom.dev/headroom/cmd/kubectl-headroom/app"
 )
 
 // TestGPUUseBelongsToThePodThatMakesIt loads one of two pods on one node.
@@ -38,6 +43,14 @@ func TestGPUUseBelongsToThePodThatMakesIt(t *testing.T) {
 		require.Contains(t, values, pods["idle"].Name)
 		require.Greater(t, number(values[pods["busy"].Name]), 80.0)
 	})
+	for _, pod := range []string{pods["busy"].Name, pods["idle"].Name} {
+		healthy, memory := shared.values(ctx, t, namespace, "gpu_healthy"), shared.values(ctx, t, namespace, "gpu_memory_used_percent")
+		require.Contains(t, healthy, pod)
+		assert.InDelta(t, 1, number(healthy[pod]), 0)
+		require.Contains(t, memory, pod)
+		assert.GreaterOrEqual(t, number(memory[pod]), 20.0, "16 GiB of weights on 80 GiB")
+		assert.LessOrEqual(t, number(memory[pod]), 100.0)
+	}
 	values := shared.values(ctx, t, namespace, gpu)
 	assert.Zero(t, number(values[pods["idle"].Name]), "an idle GPU is zero, which is not the same as no value")
 
@@ -71,6 +84,61 @@ func TestEachAgentTellsOfItsOwnNode(t *testing.T) {
 		}
 	}
 	assert.Len(t, seen, 32)
+}
+
+// TestAgentsKnowTheirNodes asks for what an agent knows and what keeps it from knowing more: its watches of the real API
+// server, with the rights of the manifests, work.
+func TestAgentsKnowTheirNodes(t *testing.T) {
+	t.Parallel()
+	agents, err := shared.Client.CoreV1().Pods("headroom-system").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=headroom-agent"})
+	require.NoError(t, err)
+	for _, agent := range agents.Items {
+		eventually(t, 20*time.Second, func(t require.TestingT) {
+			a, err := fetch(context.Background(), http.DefaultClient, "http://"+net.JoinHostPort(agent.Status.PodIP, "9400")+"/gpus")
+			require.NoError(t, err)
+			var list gpus.List
+			require.NoError(t, json.Unmarshal([]byte(a.body), &list), a.body)
+			require.Equal(t, agent.Spec.NodeName, list.Node)
+			require.Len(t, list.Devices, 8)
+			for _, d := range list.Devices {
+				require.True(t, d.Healthy)
+			}
+			for _, p := range list.Problems {
+				require.Contains(t, p, "processes: ", "whether they can be told apart depends on where the lab runs")
+			}
+		})
+	}
+}
+
+// TestTopGPUsThroughTheAPIServer asks an agent by the API server's proxy of pods, as a user does. That proxy refuses the
+// loopback addresses that the lab's pods have; so this agent is a second name of a real one's, with the address that stands for
+// its own in EndpointSlices.
+func TestTopGPUsThroughTheAPIServer(t *testing.T) {
+	t.Parallel()
+	ctx, namespace := t.Context(), shared.namespace(t)
+	agents, err := shared.Client.CoreV1().Pods("headroom-system").List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=headroom-agent"})
+	require.NoError(t, err)
+	agent := agents.Items[0]
+	address := strings.Replace(agent.Status.PodIP, "127.1.", "198.18.", 1)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "agent", Labels: map[string]string{"app.kubernetes.io/name": "headroom-agent"}},
+		Spec: corev1.PodSpec{SchedulerName: "none", Containers: []corev1.Container{{
+			Name: "agent", Image: "none", Ports: agent.Spec.Containers[0].Ports,
+		}}},
+	}
+	pod, err = shared.Client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{})
+	require.NoError(t, err)
+	pod.Status.Phase, pod.Status.PodIP, pod.Status.PodIPs = corev1.PodRunning, address, []corev1.PodIP{{IP: address}}
+	_, err = shared.Client.CoreV1().Pods(namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
+	require.NoError(t, err)
+
+	var out, errOut strings.Builder
+	cmd := kubectl.NewCommand(&out, &errOut)
+	cmd.SetArgs([]string{"top", "gpus", "--kubeconfig", shared.Kubeconfig, "--cache-dir", t.TempDir()})
+	require.NoError(t, cmd.ExecuteContext(ctx), errOut.String())
+	assert.Equal(t, 8, strings.Count(out.String(), "H100-80GB-HBM3"), out.String())
+	assert.Contains(t, out.String(), "TENSOR", "the counters are read too")
+	assert.Equal(t, len(agents.Items), strings.Count(errOut.String(), "address not allowed"), errOut.String())
 }
 
 // TestVLLMNames serves requests and latency of a pod that has vLLM's metrics alone.

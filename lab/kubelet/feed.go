@@ -3,6 +3,7 @@ package kubelet
 import (
 	"context"
 	"math"
+	"reflect"
 	"slices"
 	"time"
 
@@ -21,10 +22,14 @@ const (
 	reservedPart = 128 // 1/128 of a device's memory is the driver's
 )
 
+// ringSpan is how far back a driver's ring of samples goes.
+const ringSpan = 10 * time.Second
+
 // gauge is a server's recent use of its GPUs.
 type gauge struct {
 	server  *inference.Server
-	samples []busyAt // oldest first, at most feedWindow+1
+	samples []busyAt              // oldest first, at most feedWindow+1
+	ring    []nvmltest.RingSample // of the last ringSpan, oldest first; empty if all of it was idle
 }
 
 type busyAt struct {
@@ -41,8 +46,21 @@ func (g *gauge) read(server *inference.Server, now time.Time) (busy float64, mem
 	use := server.Usage()
 	g.samples = append(g.samples, busyAt{now, use.Busy})
 	g.samples = g.samples[max(0, len(g.samples)-feedWindow-1):]
+	g.sample(now)
 	return share(g.samples), use.GPUMemoryBytes
 }
+
+// sample adds what was done since the last interval to the ring, as a driver does while kernels run.
+func (g *gauge) sample(now time.Time) {
+	percent := percentOf(share(g.samples[max(0, len(g.samples)-2):]))
+	g.ring = append(g.ring, nvmltest.RingSample{Stamp: uint64(now.UnixMicro()), Percent: percent})
+	g.ring = g.ring[max(0, len(g.ring)-int(ringSpan/feedEvery)):]
+	if !slices.ContainsFunc(g.ring, func(s nvmltest.RingSample) bool { return s.Percent > 0 }) {
+		g.ring = g.ring[:0]
+	}
+}
+
+func percentOf(busy float64) uint { return uint(math.Round(100 * busy)) }
 
 func share(samples []busyAt) float64 {
 	first, last := samples[0], samples[len(samples)-1]
@@ -63,7 +81,7 @@ func (k *Kubelet) feed(ctx context.Context) error {
 		seen := map[types.UID]bool{}
 		for name, n := range k.nodes {
 			found := k.devicesOf(n, gauges, seen)
-			if old, ok := written[name]; ok && slices.Equal(old, found) {
+			if old, ok := written[name]; ok && reflect.DeepEqual(old, found) {
 				continue
 			}
 			machine := nvmltest.Machine{Driver: DriverVersion, Devices: found}
@@ -95,6 +113,7 @@ func (k *Kubelet) devicesOf(n *node, gauges map[types.UID]*gauge, seen map[types
 	type use struct {
 		busy   float64
 		memory int64
+		ring   []nvmltest.RingSample
 	}
 	uses := map[types.UID]use{}
 	for pod := range owned {
@@ -111,16 +130,34 @@ func (k *Kubelet) devicesOf(n *node, gauges map[types.UID]*gauge, seen map[types
 		}
 		seen[pod] = true
 		busy, memory := gauges[pod].read(server, time.Now())
-		uses[pod] = use{busy, memory / owned[pod]}
+		uses[pod] = use{busy, memory / owned[pod], slices.Clone(gauges[pod].ring)}
 	}
 	out := make([]nvmltest.Device, 0, len(n.GPUs))
 	for _, g := range n.GPUs {
 		u := uses[owners[g.UUID]]
-		out = append(out, nvmltest.Device{
+		d := nvmltest.Device{
 			UUID: g.UUID, Name: g.Model, MemoryTotalBytes: g.MemoryBytes,
 			MemoryUsedBytes:    min(uint64(max(0, u.memory)), g.MemoryBytes-g.MemoryBytes/reservedPart),
-			UtilizationPercent: uint(math.Round(100 * u.busy)),
-		})
+			UtilizationPercent: percentOf(u.busy), Ring: u.ring,
+		}
+		condition(&d, u.busy)
+		out = append(out, d)
 	}
 	return out
+}
+
+// condition gives a device what goes with being busy: the power, temperature and counters of an H100 that decodes (half of the
+// memory's bandwidth, a quarter of the tensor cores), for want of better in proportion.
+func condition(d *nvmltest.Device, busy float64) {
+	d.PowerMilliwatts, d.PowerLimitMilliwatts = uint(math.Round(70_000+busy*480_000)), 700_000
+	d.TemperatureCelsius, d.SMClockMHz, d.MemoryClockMHz = uint(math.Round(32+busy*35)), 1980, 2619
+	for _, c := range []struct {
+		id   uint32 // NVML_GPM_METRIC_…
+		busy float64
+	}{{1, 1}, {2, 0.6}, {3, 0.2}, {5, 0.25}, {10, 0.5}, {174, 0}} {
+		d.GPM = append(d.GPM, nvmltest.GPMMetric{ID: c.id, Value: math.Round(100 * busy * c.busy)})
+	}
+	for _, id := range []uint32{142, 143, 144, 145, 230} { // no rows remapped, no recovery action
+		d.Fields = append(d.Fields, nvmltest.Field{ID: id})
+	}
 }
