@@ -61,6 +61,10 @@ test-servers: build ## Run the same rules over the embedded store, Prometheus an
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 20m -v -run TestPrometheusCompatibleServers $(TEST_FLAGS)
 
+.PHONY: test-gpu
+test-gpu: ## On a machine with an NVIDIA GPU: hold what is read to nvidia-smi and known kernels, write docs/nvml-costs.md; three minutes
+	HEADROOM_TEST_GPU=1 HEADROOM_NVML_COSTS=$(CURDIR)/docs/nvml-costs.md $(GO) test ./gpu/nvml -count=1 -v -run 'TestHardware$$' $(TEST_FLAGS)
+
 ##@ Measure
 
 .PHONY: bench-loop
@@ -70,6 +74,10 @@ bench-loop: build ## Time a load step to its metric, the HPA's decision and the 
 .PHONY: bench-adapter
 bench-adapter: ## Compare the adapter with Prometheus and prometheus-adapter on the same targets; 25 minutes (BENCH_FLAGS=--short: 5)
 	$(GO) run ./bench/adapter $(BENCH_FLAGS)
+
+.PHONY: bench-agent
+bench-agent: ## Measure what the agent costs a node: CPU, memory, a scrape; six minutes (BENCH_FLAGS="--length 20s")
+	$(GO) run ./bench/agent $(BENCH_FLAGS)
 
 ##@ Keep tidy
 

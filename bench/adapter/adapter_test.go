@@ -14,7 +14,6 @@ import (
 	"strings"
 	"testing"
 	"text/template"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -24,29 +23,6 @@ import (
 
 	"headroom.dev/headroom/bench/adapter/targets"
 )
-
-func TestUsageIsReadFromProc(t *testing.T) {
-	cpu, err := parseStat([]byte("42 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 9 0 100"))
-	require.NoError(t, err)
-	require.Equal(t, 2*time.Second, cpu)
-	_, err = parseStat([]byte("42 (a) S 1"))
-	require.Error(t, err)
-	peak, err := parsePeak([]byte("Name:\tx\nVmPeak:\t  99 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 1 kB\n"))
-	require.NoError(t, err)
-	require.Equal(t, 2.0*1024*1024, peak)
-	_, err = parsePeak([]byte("Name:\tx\n"))
-	require.Error(t, err)
-
-	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
-		_ = strings.Repeat("x", 100)
-	}
-	u, err := used(os.Getpid())
-	require.NoError(t, err)
-	require.Positive(t, u.cpu)
-	require.Greater(t, u.peak, 1.0*mib)
-	_, err = used(os.Getpid(), 1<<30)
-	require.Error(t, err)
-}
 
 func TestRequestsAreTheHPAs(t *testing.T) {
 	d := newDoor("127.0.0.1:6443")

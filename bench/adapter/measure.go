@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"headroom.dev/headroom/bench/adapter/targets"
+	"headroom.dev/headroom/bench/usage"
 )
 
 // pace is how long each part of a stack's measurement takes.
@@ -89,7 +90,7 @@ const seed = 1
 
 // over measures what pids use while do runs, in seconds of CPU per minute, and the peak memory after it.
 func over(do func() error, pids ...int) (perMinute, total, peak float64, err error) {
-	before, err := used(pids...)
+	before, err := usage.Of(pids...)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -98,9 +99,9 @@ func over(do func() error, pids ...int) (perMinute, total, peak float64, err err
 		return 0, 0, 0, err
 	}
 	took := time.Since(began)
-	after, err := used(pids...)
-	total = (after.cpu - before.cpu).Seconds()
-	return total / took.Minutes(), total, after.peak, err
+	after, err := usage.Of(pids...)
+	total = (after.CPU - before.CPU).Seconds()
+	return total / took.Minutes(), total, after.Peak, err
 }
 
 func (b *bench) idle(ctx context.Context, s *stack, m *sheet, length time.Duration) error {
