@@ -120,11 +120,13 @@ func TestCounters(t *testing.T) {
 		m.Devices[0].GPM = []nvmltest.GPMMetric{{ID: 1, Value: 90}, {ID: 2, Value: 60.5}, {ID: 3, Value: 25}, {ID: 5, Value: 30}, {ID: 10, Value: 100.05}, {ID: 20, Value: 2}, {ID: 60, Value: -1}}
 		s.write(m)
 		d := s.open()
+		began := time.Now()
 		first := s.read(d).Samples
 		assert.Equal(t, "the first sample of the counters", first[0].Activity.SM.Reason())
 		assert.Contains(t, first[1].Activity.SM.Reason(), "Hopper")
-		soon := s.read(d).Samples[0].Activity
-		assert.Equal(t, "the first sample of the counters", soon.SM.Reason(), "too soon for the driver")
+		if soon := s.read(d).Samples[0].Activity; time.Since(began) < minCounted {
+			assert.Equal(t, "the first sample of the counters", soon.SM.Reason(), "too soon for the driver")
+		}
 		s.eventually(d, "counters", func(r *gpu.Reading, err error) bool {
 			require.NoError(t, err)
 			return r.Samples[0].Activity.SM == gpu.Known(0.605)
@@ -162,10 +164,14 @@ func TestConditions(t *testing.T) {
 		}
 		assert.Equal(t, "nvmlDeviceGetFieldValues: Not Supported (3)", c.ECCUncorrected.Reason(), "field by field")
 
+		require.NoError(t, d.Close(t.Context()))
+		rarely := Open(Options{Library: s.library, Slow: time.Hour})
+		s.read(rarely)
 		a.TemperatureCelsius = 70
 		s.write(m)
-		assert.Equal(t, gpu.Known(61), s.read(d).Samples[0].Condition.Temperature, "read rarely")
-		s.eventually(d, "but read", func(r *gpu.Reading, err error) bool {
+		assert.Equal(t, gpu.Known(61), s.read(rarely).Samples[0].Condition.Temperature, "read rarely")
+		require.NoError(t, rarely.Close(t.Context()))
+		s.eventually(s.open(), "but read", func(r *gpu.Reading, err error) bool {
 			require.NoError(t, err)
 			return r.Samples[0].Condition.Temperature == gpu.Known(70)
 		})
