@@ -7,34 +7,41 @@
 // whose driver is not loaded; a malformed file makes every call return NVML_ERROR_UNKNOWN.
 //
 // The format is lines of "word rest". The first line is "nvmltest 2". Lines before the first device are about the host.
+// Numbers are decimal and not negative, but for those of pci and the value of gpm.
 //
 //	nvmltest 2
 //	driver 570.124.06
 //	error nvmlInit_v2 9                          every nvmlInit_v2 returns 9, NVML_ERROR_DRIVER_NOT_LOADED
 //	device GPU-4f6a1f0e-…                        starts a device; the index and the minor number count from 0
 //	name NVIDIA H100 80GB HBM3
-//	bus 00000000:17:00.0                         made from the index without this line
 //	memory 85899345920 1073741824                total and used bytes
 //	utilization 87 12                            percent of time that a kernel ran, that memory was accessed
-//	sample 1000000 87                            an entry of the ring: stamp in µs and percent; stamp 0 is a placeholder
-//	process 4711 1073741824                      PID and bytes, "-" for not available; "mps-process" for a client of MPS
-//	use 4711 1000000 60 10                       an entry of the ring of processes: PID, stamp, percent of SM and memory
-//	account 4711 2147483648 1                    PID, most bytes, whether it runs; with "accounting on"
-//	gpm 2 61.5                                   a counter and its value; without any the device does not support GPM
-//	field 230 0                                  for nvmlDeviceGetFieldValues; other fields are not supported
-//	power 412000 700000                          milliwatts and their limit
-//	temperature 61
-//	clocks 1980 2619 4                           MHz of SM and memory, mask of reasons
-//	event 1 79 4294967295                        sequence, XID and GPU instance: given out once where it is new
-//	mig on
-//	instance MIG-…                               starts an instance of the last device, with name, memory, process, gpm
-//	placement 1 0 2                              GPU instance, compute instance, slices
+//	pci 00000000:17:00.0                         domain, bus and device; without it the bus is the index + 1
+//	power 350000 700000                          mW used and allowed
+//	temperature 61                               °C
+//	clocks 1980 2619 4                           MHz of SM and memory, mask of the reasons why they are not higher
+//	ring 1718900000000000 87                     a sample of nvmlDeviceGetSamples: stamp (µs) and percent
+//	process 4242 1073741824                      a process and its bytes; 18446744073709551615 is "not available"
+//	mps 4243 1073741824                          the same for a client of MPS
+//	sample 4242 1718900000000000 80 10           a sample of nvmlDeviceGetProcessUtilization: PID, stamp, SM and memory %
+//	gpm 2 73.5                                   a GPM metric and its value; one at least makes GPM supported
+//	field 230 0                                  a field of nvmlDeviceGetFieldValues, an unsigned long long
+//	accounting on
+//	account 4242 2147483648 1                    PID, most bytes ever, whether it runs
+//	event 7 79 4294967295                        sequence, XID, GPU instance (4294967295: none)
 //	error nvmlDeviceGetUtilizationRates 15       this device's call returns 15, NVML_ERROR_GPU_IS_LOST
 //	hang nvmlDeviceGetName 2000                  this device's call takes 2000 ms longer
-//	grow nvmlDeviceGetSamples 3                  the size that this call tells is 3 less than what there is then
+//	grow nvmlDeviceGetSamples 1                  this device's size query says 1 less than the next call has
+//	mig on
+//	instance MIG-2c9d…                           starts an instance of the device
+//	name NVIDIA H100 80GB HBM3 MIG 1g.10gb       name, memory, process, mps, gpm and faults are as a device's
+//	placement 9 0 1                              GPU instance, compute instance, slices
 //
 // A fault names a C function as the library exports it ("nvmlInit_v2", not "nvmlInit"), or "*" for all of them. An error
-// and a hang for one function both apply, the hang first. nvmlShutdown and nvmlErrorString know no faults.
+// and a hang for one function both apply, the hang first. An instance's calls know its device's faults too, and all
+// calls know the host's; those without a device know no others: also nvmlEventSetWait_v2 and nvmlGpmMetricsGet.
+// nvmlShutdown, nvmlErrorString and nvmlGpmSampleFree know no faults, and only nvmlDeviceGetSamples and
+// nvmlDeviceGetProcessUtilization know grow.
 package nvmltest
 
 import (
@@ -48,26 +55,109 @@ const FileVariable = "HEADROOM_NVMLTEST_FILE"
 // LibraryName is the file name and the soname of the library.
 const LibraryName = "libnvidia-ml.so.1"
 
-// Limits of the library's fixed tables; those of lists are for each device.
-const (
-	maxDevices   = 64
-	maxInstances = 8 // of a device
-	maxFaults    = 16
-	maxText      = 95
-	maxRing      = 128
-	maxProcesses = 128
-	maxUses      = 256
-	maxMetrics   = 64
-	maxFields    = 64
-	maxEvents    = 64
-	maxFile      = 1 << 20
-)
+// NoInstance is the GPU instance of an Event that concerns the whole device.
+const NoInstance = 0xFFFFFFFF
 
 // Machine is a host with its GPUs.
 type Machine struct {
 	Driver  string // version, "570.124.06"
 	Fault   string // faults of calls on any device and on none; see Device.Fault
 	Devices []Device
+}
+
+// Device is one GPU; its index is its place in Machine.Devices.
+type Device struct {
+	UUID                     string // "GPU-…"
+	Name                     string // product, "NVIDIA H100 80GB HBM3"
+	MemoryTotalBytes         uint64
+	MemoryUsedBytes          uint64 // without the 1/128 of the total that the library reserves for the driver
+	UtilizationPercent       uint   // 0 to 100; more is served as it is
+	MemoryUtilizationPercent uint
+	Fault                    string // "" or lines of "error FUNCTION CODE", "hang FUNCTION MILLISECONDS" and "grow FUNCTION N"
+
+	BusID          string          // PCI, "00000000:17:00.0"; "" is made from the index
+	Ring           []RingSample    // of NVML_GPU_UTILIZATION_SAMPLES; with none, as on an idle GPU, there is nothing to find
+	Processes      []Process       // with MIG those outside of all instances
+	ProcessSamples []ProcessSample // of nvmlDeviceGetProcessUtilization
+	GPM            []GPMMetric     // with none here and in all Instances the device does not support GPM
+	Fields         []Field         // of nvmlDeviceGetFieldValues; others are not supported
+	Accounting     []Account       // oldest first; of two with one PID the later counts
+	AccountingOn   bool
+
+	PowerMilliwatts      uint
+	PowerLimitMilliwatts uint
+	TemperatureCelsius   uint
+	SMClockMHz           uint // also the graphics clock
+	MemoryClockMHz       uint
+	ClockReasons         uint64 // mask of nvmlClocksEventReason…
+
+	Events    []Event
+	MIG       bool // current and pending; utilization, ring and process samples are not supported then
+	Instances []Instance
+}
+
+// Instance is a compute instance of a device in MIG mode, with a handle of its own.
+type Instance struct {
+	UUID             string // "MIG-…"
+	Name             string // "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+	GPUInstance      uint
+	ComputeInstance  uint
+	Slices           uint
+	MemoryTotalBytes uint64
+	MemoryUsedBytes  uint64
+	Processes        []Process
+	GPM              []GPMMetric
+	Fault            string // as Device.Fault, of calls on the instance
+}
+
+// RingSample is the utilization of one of the driver's periods. Real rings hold placeholders whose Stamp is 0, so they are
+// delivered here too, to a caller that has seen none yet.
+type RingSample struct {
+	Stamp   uint64 // µs
+	Percent uint
+}
+
+// Process is one that holds memory of a GPU.
+type Process struct {
+	PID           uint32
+	MemoryBytes   uint64
+	MemoryUnknown bool // the driver says "not available", and MemoryBytes is not looked at
+	MPS           bool // listed by nvmlDeviceGetMPSComputeRunningProcesses, and not by nvmlDeviceGetComputeRunningProcesses
+}
+
+// ProcessSample is a process's use of a GPU in one of the driver's periods.
+type ProcessSample struct {
+	PID           uint32
+	Stamp         uint64 // µs
+	SMPercent     uint
+	MemoryPercent uint
+}
+
+// GPMMetric is what nvmlGpmMetricsGet computes from two samples of which the second was taken when it was this.
+type GPMMetric struct {
+	ID    uint32
+	Value float64 // also NaN and infinite
+}
+
+// Field is a value of nvmlDeviceGetFieldValues.
+type Field struct {
+	ID    uint32
+	Value uint64
+}
+
+// Account is what the driver remembers of a process in accounting mode.
+type Account struct {
+	PID            uint32
+	MaxMemoryBytes uint64
+	Running        bool
+}
+
+// Event is an XID error. An event set on which the device is registered delivers it once, unless it was there already
+// when the device was registered. What tells is the Sequence, which must rise from event to event of a device.
+type Event struct {
+	Sequence    uint64 // from 1
+	XID         uint64
+	GPUInstance uint32 // NoInstance if the error is not of one
 }
 
 // WriteFile replaces the file at path in one step: a library that reads it at the same time sees the old machine or the

@@ -1,6 +1,7 @@
 package nvmltest
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,19 +21,26 @@ func TestText(t *testing.T) {
 			{
 				UUID: "GPU-a", Name: "NVIDIA H100 80GB HBM3", MemoryTotalBytes: 85899345920, MemoryUsedBytes: 1,
 				UtilizationPercent: 87, MemoryUtilizationPercent: 12,
-				PowerMilliwatts: 400_000, PowerLimitMilliwatts: 700_000, TemperatureCelsius: 60, SMClockMHz: 1980, MemoryClockMHz: 2619, ClockReasons: 4,
-				Ring:           []RingSample{{}, {5, 87}},
-				Processes:      []Process{{PID: 11, MemoryBytes: 1024}, {PID: 12, MemoryUnknown: true}, {PID: 13, MemoryBytes: 1, MPS: true}},
-				ProcessSamples: []ProcessSample{{11, 5, 60, 10}},
-				Accounting:     []Account{{11, 2048, true}}, AccountingOn: true,
-				GPM: []GPMMetric{{2, 61.5}}, Fields: []Field{{230, 1}}, Events: []Event{{1, 79, 0xFFFFFFFF}}, MIG: true,
-				Instances: []Instance{{
-					UUID: "MIG-1", Name: "H100 MIG 1g.10gb", GPUInstance: 7, Slices: 1, MemoryTotalBytes: 1000, MemoryUsedBytes: 1,
-					Processes: []Process{{PID: 21, MemoryBytes: 1}}, GPM: []GPMMetric{{1, 5}}, Fault: "error nvmlDeviceGetName 15",
-				}},
 				Fault: "hang nvmlDeviceGetName 2000\n\n  error   * 15\n",
 			},
-			{UUID: "GPU-b", Name: "L4", BusID: "00000000:17:00.0"},
+			{UUID: "GPU-b", Name: "L4"},
+			{
+				UUID: "GPU-c", Name: "H100", BusID: "0000000A:B7:1F.0",
+				Ring:           []RingSample{{}, {Stamp: 1718900000000000, Percent: 87}},
+				Processes:      []Process{{PID: 7, MemoryBytes: 5}, {PID: 8, MemoryBytes: 6, MPS: true}, {PID: 9, MemoryUnknown: true}},
+				ProcessSamples: []ProcessSample{{PID: 7, Stamp: 2, SMPercent: 3, MemoryPercent: 4}},
+				GPM:            []GPMMetric{{ID: 2, Value: 73.5}, {ID: 248, Value: 1e21}, {ID: 5, Value: math.NaN()}},
+				Fields:         []Field{{ID: 230, Value: math.MaxUint64}},
+				Accounting:     []Account{{PID: 7, MaxMemoryBytes: 6, Running: true}, {PID: 5}}, AccountingOn: true,
+				PowerMilliwatts: 350_000, PowerLimitMilliwatts: 700_000, TemperatureCelsius: 61,
+				SMClockMHz: 1980, MemoryClockMHz: 2619, ClockReasons: 1 << 40,
+				Events: []Event{{Sequence: 7, XID: 79, GPUInstance: NoInstance}},
+				Fault:  "grow nvmlDeviceGetSamples 1", MIG: true,
+				Instances: []Instance{{
+					UUID: "MIG-a", Name: "H100 MIG 1g.10gb", GPUInstance: 9, ComputeInstance: 1, Slices: 2, MemoryTotalBytes: 10,
+					MemoryUsedBytes: 1, Processes: []Process{{PID: 10}}, GPM: []GPMMetric{{ID: 2}}, Fault: "error * 4",
+				}},
+			},
 		},
 	}.Text()
 	require.NoError(t, err)
@@ -43,61 +51,75 @@ device GPU-a
 name NVIDIA H100 80GB HBM3
 memory 85899345920 1
 utilization 87 12
-power 400000 700000
-temperature 60
-clocks 1980 2619 4
-sample 0 0
-sample 5 87
-process 11 1024
-process 12 -
-mps-process 13 1
-use 11 5 60 10
-accounting on
-account 11 2048 1
-gpm 2 61.5
-field 230 1
-event 1 79 4294967295
-mig on
 hang nvmlDeviceGetName 2000
 error * 15
-instance MIG-1
-name H100 MIG 1g.10gb
-placement 7 0 1
-memory 1000 1
-process 21 1
-gpm 1 5
-error nvmlDeviceGetName 15
 device GPU-b
 name L4
-bus 00000000:17:00.0
 memory 0 0
 utilization 0 0
-power 0 0
-temperature 0
-clocks 0 0 0
+device GPU-c
+name H100
+memory 0 0
+utilization 0 0
+pci 0000000A:B7:1F.0
+power 350000 700000
+temperature 61
+clocks 1980 2619 1099511627776
+ring 0 0
+ring 1718900000000000 87
+sample 7 2 3 4
+process 7 5
+mps 8 6
+process 9 18446744073709551615
+gpm 2 73.5
+gpm 248 1e+21
+gpm 5 NaN
+field 230 18446744073709551615
+accounting on
+account 7 6 1
+account 5 0 0
+event 7 79 4294967295
+grow nvmlDeviceGetSamples 1
+mig on
+instance MIG-a
+name H100 MIG 1g.10gb
+memory 10 1
+placement 9 1 2
+process 10 0
+gpm 2 0
+error * 4
 `, text)
 }
 
 func TestTextRefusesWhatTheLibraryWould(t *testing.T) {
 	device := func(d Device) Machine { return Machine{Driver: "1", Devices: []Device{d}} }
+	full := func(d Device) Machine {
+		d.UUID, d.Name = "GPU-a", "L4"
+		return device(d)
+	}
 	for want, m := range map[string]Machine{
 		`driver "" is not one line`:                   {},
 		`driver "1\n2" is not one line`:               {Driver: "1\n2"},
 		`device 0: device "" is not`:                  device(Device{Name: "L4"}),
 		"device 0: name \"" + strings.Repeat("x", 96): device(Device{UUID: "GPU-a", Name: strings.Repeat("x", 96)}),
-		`device 0: fault "error a" is none of`:        device(Device{UUID: "GPU-a", Name: "L4", Fault: "error a"}),
-		`fault "lose a 1" is none of`:                 {Driver: "1", Fault: "lose a 1"},
+		`device 0: fault "error a": neither`:          full(Device{Fault: "error a"}),
+		`fault "lose a 1": neither`:                   {Driver: "1", Fault: "lose a 1"},
 		`fault "hang a -1": strconv`:                  {Driver: "1", Fault: "hang a -1"},
-		"more than 16 faults":                         {Driver: "1", Fault: strings.Repeat("error a 1\n", 17)},
+		"17 faults are more than 16":                  {Driver: "1", Fault: strings.Repeat("error a 1\n", 17)},
 		"65 devices are more than 64":                 {Driver: "1", Devices: make([]Device, 65)},
-		"device 0: instances without MIG":             device(Device{UUID: "GPU-a", Name: "L4", Instances: []Instance{{UUID: "M", Name: "M"}}}),
-		"device 0: 129 samples are more than 128":     device(Device{UUID: "GPU-a", Name: "L4", Ring: make([]RingSample, 129)}),
-		"device 0: 129 processes are more than 128":   device(Device{UUID: "GPU-a", Name: "L4", Processes: make([]Process, 129)}),
-		"257 process samples are more than 256":       device(Device{UUID: "GPU-a", Name: "L4", ProcessSamples: make([]ProcessSample, 257)}),
-		"65 counters are more than 64":                device(Device{UUID: "GPU-a", Name: "L4", GPM: make([]GPMMetric, 65)}),
-		"65 fields are more than 64":                  device(Device{UUID: "GPU-a", Name: "L4", Fields: make([]Field, 65)}),
-		"65 events are more than 64":                  device(Device{UUID: "GPU-a", Name: "L4", Events: make([]Event, 65)}),
-		"9 instances are more than 8":                 device(Device{UUID: "GPU-a", Name: "L4", MIG: true, Instances: make([]Instance, 9)}),
+		"utilization 4294967296 is more than 32 bits": full(Device{UtilizationPercent: 1 << 32}),
+		"clock 4294967296 is more":                    full(Device{SMClockMHz: 1 << 32}),
+		`bus ID "00000000:17:00.1" is not`:            full(Device{BusID: "00000000:17:00.1"}),
+		"129 ring samples are more than 128":          full(Device{Ring: make([]RingSample, 129)}),
+		"257 process samples are more than 256":       full(Device{ProcessSamples: make([]ProcessSample, 257)}),
+		"129 processes are more than 128":             full(Device{Processes: make([]Process, 129)}),
+		"65 GPM metrics are more than 64":             full(Device{GPM: make([]GPMMetric, 65)}),
+		"65 fields are more than 64":                  full(Device{Fields: make([]Field, 65)}),
+		"129 accounts are more than 128":              full(Device{Accounting: make([]Account, 129)}),
+		"65 events are more than 64":                  full(Device{Events: make([]Event, 65)}),
+		"1 instances without MIG":                     full(Device{Instances: make([]Instance, 1)}),
+		"9 instances are more than 8":                 full(Device{MIG: true, Instances: make([]Instance, 9)}),
+		`device 0: instance "" is not one line`:       full(Device{MIG: true, Instances: make([]Instance, 1)}),
 	} {
 		_, err := m.Text()
 		require.ErrorContains(t, err, want)

@@ -1,139 +1,209 @@
-/* Identity, memory and instantaneous rates. */
-#include "nvmltest.h"
-
+/* The library itself, and what a device is. */
 #include <stdio.h>
 #include <string.h>
 
+#include "nvmltest.h"
+
 typedef struct { u64 total, free, used; } nvmlMemory_t;
 typedef struct { unsigned version; u64 total, reserved, free, used; } nvmlMemory_v2_t;
-typedef struct { unsigned gpu, memory; } nvmlUtilization_t;
+
 typedef struct {
 	char busIdLegacy[16];
 	unsigned domain, bus, device, pciDeviceId, pciSubSystemId;
 	char busId[32];
 } nvmlPciInfo_t;
 
-nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned length)
+static nvmlReturn_t init(const char *call)
 {
-	nvmlReturn_t ret = ENTER(NULL, NULL);
+	struct target t;
+	nvmlReturn_t ret = enter(call, BEFORE_INIT, NULL, &t);
 
-	return ret == SUCCESS ? nvmltest_leave(nvmltest_text(nvmltest_machine.driver, version, length)) : ret;
+	if (ret != SUCCESS)
+		return ret;
+	references++;
+	return leave(SUCCESS);
 }
 
-nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count)
+API nvmlReturn_t nvmlInit_v2(void) { return init("nvmlInit_v2"); }
+
+API nvmlReturn_t nvmlInitWithFlags(unsigned flags)
 {
-	nvmlReturn_t ret = ENTER(NULL, NULL);
+	(void)flags;
+	return init("nvmlInitWithFlags");
+}
+
+/* nvmlShutdown works without a driver too, as NVIDIA's does. */
+API nvmlReturn_t nvmlShutdown(void)
+{
+	look();
+	if (references == 0)
+		return leave(UNINITIALIZED);
+	references--;
+	return leave(SUCCESS);
+}
+
+API const char *nvmlErrorString(nvmlReturn_t code)
+{
+	switch (code) {
+	case SUCCESS: return "Success";
+	case UNINITIALIZED: return "Uninitialized";
+	case INVALID_ARGUMENT: return "Invalid Argument";
+	case NOT_SUPPORTED: return "Not Supported";
+	case 4: return "Insufficient Permissions";
+	case NOT_FOUND: return "Not Found";
+	case INSUFFICIENT_SIZE: return "Insufficient Size";
+	case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+	case TIMEOUT: return "Timeout";
+	case 13: return "Function Not Found";
+	case GPU_IS_LOST: return "GPU is lost";
+	case 16: return "GPU requires reset";
+	case 18: return "Driver/library version mismatch";
+	case OUT_OF_MEMORY: return "Insufficient Memory";
+	case ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
+	default: return "Unknown Error";
+	}
+}
+
+API nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned length)
+{
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlSystemGetDriverVersion", HOST, NULL, &t);
+
+	return ret == SUCCESS ? leave(give_text(machine.driver, version, length)) : ret;
+}
+
+API nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count)
+{
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetCount_v2", HOST, NULL, &t);
 
 	if (ret != SUCCESS)
 		return ret;
 	if (count == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
-	*count = (unsigned)nvmltest_machine.n_devices;
-	return nvmltest_leave(SUCCESS);
+		return leave(INVALID_ARGUMENT);
+	*count = machine.n;
+	return leave(SUCCESS);
 }
 
-/* give hands out a handle, if the unit's own faults let it. */
-static nvmlReturn_t give(const char *call, int unit, nvmlDevice_t *handle)
+/* give_handle is the end of both calls that look for a device: found is NULL if there is none, which absent says. */
+static nvmlReturn_t give_handle(const char *call, nvmlDevice_t found, nvmlReturn_t absent, nvmlDevice_t *to)
 {
-	struct unit *u;
-	nvmlReturn_t ret = nvmltest_enter(call, nvmltest_handle(unit), &u);
+	struct target t;
+	nvmlReturn_t ret = enter(call, found != NULL ? EITHER : HOST, found, &t);
 
 	if (ret != SUCCESS)
 		return ret;
-	*handle = nvmltest_handle(unit);
-	return nvmltest_leave(SUCCESS);
+	if (to == NULL || found == NULL)
+		return leave(to == NULL ? INVALID_ARGUMENT : absent);
+	*to = found;
+	return leave(SUCCESS);
 }
 
-nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *handle)
+API nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *to)
 {
-	nvmlReturn_t ret = ENTER(NULL, NULL);
-	int unit = -1;
+	nvmlDevice_t found;
 
-	if (ret != SUCCESS)
-		return ret;
-	if (handle != NULL && index < (unsigned)nvmltest_machine.n_devices)
-		unit = (int)index;
-	nvmltest_leave(SUCCESS);
-	return unit < 0 ? INVALID_ARGUMENT : give(__func__, unit, handle);
+	look();
+	found = machine.state == SUCCESS && index < machine.n ? handle_of(index, -1) : NULL;
+	leave(SUCCESS);
+	return give_handle("nvmlDeviceGetHandleByIndex_v2", found, INVALID_ARGUMENT, to);
 }
 
-nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *handle)
+static nvmlDevice_t named(const char *uuid)
 {
-	nvmlReturn_t ret = ENTER(NULL, NULL);
-	int unit = -1;
+	for (unsigned i = 0; i < machine.n; i++) {
+		const struct device *d = &machine.devices[i];
 
-	if (ret != SUCCESS)
-		return ret;
-	if (uuid == NULL || handle == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
-	for (int i = 0; i < nvmltest_machine.n_devices; i++) {
-		if (strcmp(nvmltest_machine.units[i].uuid, uuid) == 0)
-			unit = i;
-		for (int k = 0; k < nvmltest_machine.units[i].n_instances; k++)
-			if (strcmp(nvmltest_machine.units[nvmltest_instance(i, k)].uuid, uuid) == 0)
-				unit = nvmltest_instance(i, k);
+		if (strcmp(d->unit.uuid, uuid) == 0)
+			return handle_of(i, -1);
+		for (unsigned j = 0; j < d->n_instances; j++)
+			if (strcmp(d->instances[j].unit.uuid, uuid) == 0)
+				return handle_of(i, (int)j);
 	}
-	nvmltest_leave(SUCCESS);
-	return unit < 0 ? NOT_FOUND : give(__func__, unit, handle);
+	return NULL;
 }
 
-nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t handle, char *uuid, unsigned length)
+API nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *to)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER(&u, handle);
+	nvmlDevice_t found;
 
-	return ret == SUCCESS ? nvmltest_leave(nvmltest_text(u->uuid, uuid, length)) : ret;
+	look();
+	found = machine.state == SUCCESS && uuid != NULL ? named(uuid) : NULL;
+	leave(SUCCESS);
+	return give_handle("nvmlDeviceGetHandleByUUID", found, uuid == NULL ? INVALID_ARGUMENT : NOT_FOUND, to);
 }
 
-nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t handle, char *name, unsigned length)
+API nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t handle, char *uuid, unsigned length)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER(&u, handle);
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetUUID", EITHER, handle, &t);
 
-	return ret == SUCCESS ? nvmltest_leave(nvmltest_text(u->name, name, length)) : ret;
+	return ret == SUCCESS ? leave(give_text(t.unit->uuid, uuid, length)) : ret;
 }
 
-nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t handle, unsigned *minor)
+API nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t handle, char *name, unsigned length)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER_GPU(&u, handle);
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetName", EITHER, handle, &t);
+
+	return ret == SUCCESS ? leave(give_text(t.unit->name, name, length)) : ret;
+}
+
+API nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t handle, unsigned *minor)
+{
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetMinorNumber", GPU, handle, &t);
 
 	if (ret != SUCCESS)
 		return ret;
 	if (minor == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
-	*minor = u->index;
-	return nvmltest_leave(SUCCESS);
+		return leave(INVALID_ARGUMENT);
+	*minor = t.index;
+	return leave(SUCCESS);
 }
 
-nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t handle, nvmlPciInfo_t *pci)
+API nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t handle, nvmlPciInfo_t *pci)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER_GPU(&u, handle);
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetPciInfo_v3", GPU_ELSE_INVALID, handle, &t);
 
 	if (ret != SUCCESS)
 		return ret;
 	if (pci == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
+		return leave(INVALID_ARGUMENT);
 	memset(pci, 0, sizeof *pci);
-	snprintf(pci->busId, sizeof pci->busId, "%.31s", u->bus);
-	if (sscanf(u->bus, "%x:%x:%x", &pci->domain, &pci->bus, &pci->device) == 3)
-		snprintf(pci->busIdLegacy, sizeof pci->busIdLegacy, "%04X:%02X:%02X.0", pci->domain & 0xFFFF, pci->bus & 0xFF, pci->device & 0xFF);
-	return nvmltest_leave(SUCCESS);
+	pci->domain = t.device->domain;
+	pci->bus = t.device->bus;
+	pci->device = t.device->slot;
+	pci->pciDeviceId = 0x10DE; /* the vendor; the product is not told */
+	snprintf(pci->busIdLegacy, sizeof pci->busIdLegacy, "%04X:%02X:%02X.0", t.device->domain & 0xFFFF, t.device->bus,
+		 t.device->slot);
+	snprintf(pci->busId, sizeof pci->busId, "%08X:%02X:%02X.0", t.device->domain, t.device->bus, t.device->slot);
+	return leave(SUCCESS);
 }
 
-nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t handle, int *major, int *minor)
+int supports_gpm(const struct device *d)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER(&u, handle);
+	unsigned n = d->unit.n_gpm;
+
+	for (unsigned i = 0; i < d->n_instances; i++)
+		n += d->instances[i].unit.n_gpm;
+	return n > 0;
+}
+
+/* NVIDIA's GPUs have GPM from Hopper on, which is 9.0; 8.0 is the A100. */
+API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t handle, int *major, int *minor)
+{
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetCudaComputeCapability", GPU_ELSE_INVALID, handle, &t);
 
 	if (ret != SUCCESS)
 		return ret;
 	if (major == NULL || minor == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
-	*major = u->n_metrics > 0 ? 9 : 8; /* Hopper has the counters, Ampere does not */
+		return leave(INVALID_ARGUMENT);
+	*major = supports_gpm(t.device) ? 9 : 8;
 	*minor = 0;
-	return nvmltest_leave(SUCCESS);
+	return leave(SUCCESS);
 }
 
 /* reserved is what the driver keeps for itself: 1/128 of the memory, near what an H100 shows (about 0.6 of 80 GB). */
@@ -142,51 +212,35 @@ static u64 reserved(const struct unit *u) { return u->total / 128; }
 static u64 at_most(u64 value, u64 limit) { return value < limit ? value : limit; }
 
 /* Version 1 counts the reserved memory as used, version 2 tells it apart; as in NVIDIA's. */
-nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t handle, nvmlMemory_t *memory)
+API nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t handle, nvmlMemory_t *memory)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER(&u, handle);
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetMemoryInfo", EITHER, handle, &t);
 
 	if (ret != SUCCESS)
 		return ret;
 	if (memory == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
-	memory->total = u->total;
-	memory->used = at_most(u->used + reserved(u), u->total);
-	memory->free = u->total - memory->used;
-	return nvmltest_leave(SUCCESS);
+		return leave(INVALID_ARGUMENT);
+	memory->total = t.unit->total;
+	memory->used = at_most(t.unit->used + reserved(t.unit), t.unit->total);
+	memory->free = memory->total - memory->used;
+	return leave(SUCCESS);
 }
 
-nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t handle, nvmlMemory_v2_t *memory)
+API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t handle, nvmlMemory_v2_t *memory)
 {
-	struct unit *u;
-	nvmlReturn_t ret = ENTER(&u, handle);
+	struct target t;
+	nvmlReturn_t ret = enter("nvmlDeviceGetMemoryInfo_v2", EITHER, handle, &t);
 
 	if (ret != SUCCESS)
 		return ret;
 	if (memory == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
+		return leave(INVALID_ARGUMENT);
 	if (memory->version != (sizeof(nvmlMemory_v2_t) | 2u << 24))
-		return nvmltest_leave(ARGUMENT_VERSION_MISMATCH);
-	memory->total = u->total;
-	memory->used = at_most(u->used, u->total);
-	memory->reserved = at_most(reserved(u), u->total - memory->used);
-	memory->free = u->total - memory->used - memory->reserved;
-	return nvmltest_leave(SUCCESS);
-}
-
-nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t handle, nvmlUtilization_t *rates)
-{
-	struct unit *u;
-	nvmlReturn_t ret = ENTER_GPU(&u, handle);
-
-	if (ret != SUCCESS)
-		return ret;
-	if (u->mig)
-		return nvmltest_leave(NOT_SUPPORTED); /* nvml.h: not while MIG is on */
-	if (rates == NULL)
-		return nvmltest_leave(INVALID_ARGUMENT);
-	rates->gpu = u->gpu_percent;
-	rates->memory = u->memory_percent;
-	return nvmltest_leave(SUCCESS);
+		return leave(ARGUMENT_VERSION_MISMATCH);
+	memory->total = t.unit->total;
+	memory->used = at_most(t.unit->used, t.unit->total);
+	memory->reserved = at_most(reserved(t.unit), t.unit->total - memory->used);
+	memory->free = memory->total - memory->used - memory->reserved;
+	return leave(SUCCESS);
 }

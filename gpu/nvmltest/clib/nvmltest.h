@@ -1,13 +1,17 @@
 /*
  * A libnvidia-ml.so.1 for tests and labs. It serves what a text file describes (see the Go package comment for the
- * format) through the part of NVIDIA's ABI that Headroom calls, so that the real go-nvml loads it unchanged. Structs and
- * codes are those of NVIDIA's nvml.h.
+ * format) through the part of NVIDIA's ABI that a GPU agent calls, so that the real go-nvml loads it unchanged.
+ *
+ * Names that begin with nvml are NVIDIA's, with the layouts, values and return codes of go-nvml's nvml.h.
  */
 #ifndef NVMLTEST_H
 #define NVMLTEST_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* The library is compiled with -fvisibility=hidden: only what is NVIDIA's is seen by others. */
+#define API __attribute__((visibility("default")))
 
 typedef int nvmlReturn_t;
 typedef void *nvmlDevice_t;
@@ -23,35 +27,36 @@ enum {
 	DRIVER_NOT_LOADED = 9,
 	TIMEOUT = 10,
 	GPU_IS_LOST = 15,
+	OUT_OF_MEMORY = 20,
 	ARGUMENT_VERSION_MISMATCH = 25,
 	UNKNOWN = 999,
 };
 
-/* The Go side refuses to write more than these. A unit is a GPU or a MIG instance. */
+#define NO_INSTANCE 0xFFFFFFFFu   /* the ID of a GPU or compute instance where there is none */
+#define NOT_AVAILABLE 0xFFFFFFFFu /* NVML_VALUE_NOT_AVAILABLE as a 32-bit number */
+
+/* The Go side refuses to write more than these. */
 enum {
 	MAX_DEVICES = 64,
-	MAX_INSTANCES = 8, /* of a GPU */
-	MAX_UNITS = MAX_DEVICES * (1 + MAX_INSTANCES),
+	MAX_INSTANCES = 8,
 	MAX_FAULTS = 16,
-	MAX_TEXT = 96,
 	MAX_RING = 128,
 	MAX_PROCESSES = 128,
-	MAX_USES = 256,
-	MAX_METRICS = 64,
+	MAX_PROCESS_SAMPLES = 256,
+	MAX_GPM = 64,
 	MAX_FIELDS = 64,
+	MAX_ACCOUNTS = 128,
 	MAX_EVENTS = 64,
-	MAX_FILE = 1 << 20,
+	MAX_TEXT = 96,
 	MAX_LINE = 256,
+	MAX_FILE = 8 << 20, /* what the others allow is less */
 };
-
-#define NO_INSTANCE 0xFFFFFFFFu
-#define NOT_AVAILABLE 0xFFFFFFFFFFFFFFFFull
 
 struct fault {
 	char call[MAX_TEXT];
 	int code;
 	int hang_ms;
-	int grow; /* how much smaller the size of a ring is said to be than it is */
+	int grow;
 };
 
 struct faults {
@@ -59,69 +64,131 @@ struct faults {
 	struct fault list[MAX_FAULTS];
 };
 
-struct process { unsigned pid; u64 memory; int mps; };
-struct use { unsigned pid; u64 stamp; unsigned sm, memory; };
-struct metric { unsigned id; double value; };
-struct field { unsigned id; u64 value; };
-struct account { unsigned pid; u64 peak; int running; };
-struct event { u64 sequence, xid; unsigned instance; };
+struct process {
+	unsigned pid;
+	int mps;
+	u64 bytes; /* all ones: not available */
+};
 
+struct metric {
+	unsigned id;
+	double value;
+};
+
+/* unit is what a GPU and a MIG instance have in common. */
 struct unit {
-	char uuid[MAX_TEXT], name[MAX_TEXT], bus[MAX_TEXT];
-	int parent;     /* unit of the GPU that a MIG instance is a part of; -1 for a GPU */
-	unsigned index; /* of the GPU */
+	char uuid[MAX_TEXT];
+	char name[MAX_TEXT];
 	u64 total, used;
-	unsigned gpu_percent, memory_percent;
-	int mig; /* MIG mode is on */
-	int n_instances; /* of a GPU; where they are, nvmltest_instance says */
-	unsigned gpu_instance, compute_instance, slices;
-	unsigned power, power_limit, temperature, sm_clock, memory_clock;
-	u64 reasons;
-	int accounting;
 	struct faults faults;
-	int n_ring, n_processes, n_uses, n_metrics, n_fields, n_accounts, n_events;
-	struct { u64 stamp; unsigned percent; } ring[MAX_RING];
+	unsigned n_processes, n_gpm;
 	struct process processes[MAX_PROCESSES];
-	struct use uses[MAX_USES];
-	struct metric metrics[MAX_METRICS];
+	struct metric gpm[MAX_GPM];
+};
+
+struct instance {
+	struct unit unit;
+	unsigned gpu_instance, compute_instance, slices;
+};
+
+struct ring_sample {
+	u64 stamp;
+	unsigned percent;
+};
+
+struct process_sample {
+	u64 stamp;
+	unsigned pid, sm, memory;
+};
+
+struct field {
+	unsigned id;
+	u64 value;
+};
+
+struct account {
+	unsigned pid;
+	int running;
+	u64 max_bytes;
+};
+
+struct event {
+	u64 sequence, xid;
+	unsigned gpu_instance;
+};
+
+struct device {
+	struct unit unit;
+	unsigned gpu_percent, memory_percent;
+	unsigned domain;
+	unsigned char bus, slot;
+	unsigned power, power_limit, temperature, sm_clock, memory_clock;
+	u64 clock_reasons;
+	int accounting, mig;
+	unsigned n_ring, n_process_samples, n_fields, n_accounts, n_events, n_instances;
+	struct ring_sample ring[MAX_RING];
+	struct process_sample process_samples[MAX_PROCESS_SAMPLES];
 	struct field fields[MAX_FIELDS];
-	struct account accounts[MAX_PROCESSES];
+	struct account accounts[MAX_ACCOUNTS];
 	struct event events[MAX_EVENTS];
+	struct instance instances[MAX_INSTANCES]; /* last, so that a device without any is cleared without them */
 };
 
 struct machine {
 	nvmlReturn_t state; /* SUCCESS, DRIVER_NOT_LOADED without a file, UNKNOWN with a malformed one */
 	char driver[MAX_TEXT];
 	struct faults faults;
-	int n_devices;
-	/* The GPUs, by index, and then MAX_INSTANCES places for the instances of each: a unit stays where it is, as handles do. */
-	struct unit units[MAX_UNITS];
+	unsigned n;
+	struct device devices[MAX_DEVICES];
 };
 
-#pragma GCC visibility push(hidden) /* the rest is NVIDIA's interface */
+/*
+ * kind says what a call takes. Where nvml.h lists NVML_ERROR_NOT_SUPPORTED for a call, that is what the wrong kind of
+ * handle gets, and NVML_ERROR_INVALID_ARGUMENT elsewhere.
+ */
+enum kind {
+	BEFORE_INIT,       /* no handle, and no nvmlInit either */
+	HOST,              /* no handle */
+	EITHER,            /* a GPU or a MIG instance */
+	GPU,               /* else NOT_SUPPORTED */
+	GPU_ELSE_INVALID,
+	INSTANCE,          /* else NOT_SUPPORTED */
+};
 
-extern struct machine nvmltest_machine; /* guarded by the lock that enter takes */
+/* target is what a handle means while the lock is held. */
+struct target {
+	struct device *device;
+	struct instance *instance; /* NULL for a GPU */
+	struct unit *unit;         /* the instance's or the device's */
+	unsigned index;            /* the device's */
+	unsigned grow;             /* the sum of what "grow" says of the call */
+};
+
+extern struct machine machine; /* guarded by the lock that enter takes */
+extern int references;         /* guarded by the same: nvmlInit minus nvmlShutdown */
 
 /*
- * enter is the start of every call: about the machine as a whole, or about one unit when u is given. After SUCCESS the
- * lock is held, and the call ends with leave.
+ * enter is the start of every call. It reads the file if it is another one, applies the faults (which may sleep, without
+ * the lock: one hanging device leaves the others readable), and on SUCCESS leaves the lock taken for leave to release.
  */
-nvmlReturn_t nvmltest_enter(const char *call, nvmlDevice_t handle, struct unit **u);
-nvmlReturn_t nvmltest_leave(nvmlReturn_t ret);
+nvmlReturn_t enter(const char *call, enum kind kind, nvmlDevice_t handle, struct target *t);
 
-/* enter_gpu is enter for calls that MIG instances do not support. */
-nvmlReturn_t nvmltest_enter_gpu(const char *call, nvmlDevice_t handle, struct unit **u);
+/* leave releases the lock and returns ret. */
+nvmlReturn_t leave(nvmlReturn_t ret);
 
-nvmlDevice_t nvmltest_handle(int unit);
-static inline int nvmltest_instance(int device, int i) { return MAX_DEVICES + device * MAX_INSTANCES + i; }
-int nvmltest_grow(const struct unit *u, const char *call);
-nvmlReturn_t nvmltest_parse(struct machine *m, int fd);
-void nvmltest_sleep(int ms);
-nvmlReturn_t nvmltest_text(const char *from, char *to, unsigned length);
+/* look takes the lock and reads the file if it is another one, whatever state it is in. */
+void look(void);
 
-#pragma GCC visibility pop
+/* handle_of returns the handle of a device, or of its instance if that is not negative. */
+nvmlDevice_t handle_of(unsigned device, int instance);
 
-#define ENTER(u, handle) nvmltest_enter(__func__, handle, u)
-#define ENTER_GPU(u, handle) nvmltest_enter_gpu(__func__, handle, u)
+nvmlReturn_t give_text(const char *from, char *to, unsigned length);
+
+void sleep_us(long long us);
+
+/* parse reads the file open at fd into m. */
+nvmlReturn_t parse(struct machine *m, int fd, size_t size);
+
+int supports_gpm(const struct device *d);
 
 #endif

@@ -1,10 +1,19 @@
-/* Reads the file. The format is in the Go package comment. */
-#include "nvmltest.h"
-
+/* Reading of the file: see the Go package comment for the format. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "nvmltest.h"
+
+/* context is where a line belongs: the instance that began last, or the device, or the host. */
+struct context {
+	struct machine *machine;
+	struct device *device;     /* NULL before the first */
+	struct instance *instance; /* NULL before the device's first */
+	struct unit *unit;         /* the instance's or the device's */
+};
 
 static int copy_text(char *to, const char *from)
 {
@@ -14,237 +23,349 @@ static int copy_text(char *to, const char *from)
 	return 0;
 }
 
-/* add_fault takes "CALL NUMBER"; faults of several kinds for the same call are entries of their own, and all apply. */
-static int add_fault(struct faults *to, const char *rest, char kind)
+/* numbers takes exactly n decimal numbers with one space between; strtoull alone would take signs and more space. */
+static int numbers(const char *rest, u64 *to, int n)
 {
-	struct fault f = {{0}, 0, 0, 0};
-	int number = 0;
-	char extra;
-
-	if (to->n == MAX_FAULTS || sscanf(rest, "%95s %d %c", f.call, &number, &extra) != 2)
-		return -1;
-	if (kind == 'h')
-		f.hang_ms = number;
-	else if (kind == 'g')
-		f.grow = number;
-	else
-		f.code = number;
-	to->list[to->n++] = f;
-	return 0;
-}
-
-/* numbers reads up to four unsigned numbers, and -1 if there are not as many as wanted. "-" is NOT_AVAILABLE. */
-static int numbers(const char *rest, u64 *to, int wanted)
-{
-	for (int i = 0; i < wanted; i++) {
+	for (int i = 0; i < n; i++) {
 		char *end;
 
-		if (rest[0] == '-' && (rest[1] == ' ' || rest[1] == '\0')) {
-			to[i] = NOT_AVAILABLE;
-			end = (char *)rest + 1;
-		} else {
-			to[i] = strtoull(rest, &end, 10);
-			if (end == rest)
-				return -1;
-		}
-		if (i + 1 < wanted ? *end != ' ' : *end != '\0')
+		if (*rest < '0' || *rest > '9')
+			return -1;
+		errno = 0;
+		to[i] = strtoull(rest, &end, 10);
+		if (errno != 0 || *end != (i == n - 1 ? '\0' : ' '))
 			return -1;
 		rest = end + 1;
 	}
 	return 0;
 }
 
-/* begin_unit starts a GPU, or an instance of the last one. The arrays count for nothing beyond their numbers. */
-static struct unit *begin_unit(struct machine *m, int instance)
+/* narrow takes numbers of 32 bits. */
+static int narrow(const char *rest, unsigned *to, int n)
 {
-	int last = m->n_devices - 1;
-	struct unit *u;
+	u64 wide[4];
 
-	if (instance) {
-		if (m->units[last].n_instances == MAX_INSTANCES)
-			return NULL;
-		u = &m->units[nvmltest_instance(last, m->units[last].n_instances++)];
-		memset(u, 0, offsetof(struct unit, ring));
-		u->parent = last;
-		u->index = (unsigned)last;
-		return u;
+	if (numbers(rest, wide, n) != 0)
+		return -1;
+	for (int i = 0; i < n; i++) {
+		if (wide[i] > UINT32_MAX)
+			return -1;
+		to[i] = (unsigned)wide[i];
 	}
-	if (m->n_devices == MAX_DEVICES)
-		return NULL;
-	u = &m->units[m->n_devices];
-	memset(u, 0, offsetof(struct unit, ring));
-	u->parent = -1;
-	u->index = (unsigned)m->n_devices++;
-	snprintf(u->bus, sizeof u->bus, "00000000:%02X:00.0", u->index);
-	return u;
+	return 0;
 }
 
-/* parse_list reads the words of which there may be many. */
-static int parse_list(struct unit *u, const char *word, const char *rest)
+/* add_fault takes "CALL NUMBER"; a hang and an error for the same call are two entries, and both apply. */
+static int add_fault(struct context *c, const char *rest, size_t member)
 {
+	struct faults *to = c->unit != NULL ? &c->unit->faults : &c->machine->faults;
+	struct fault f = {.code = SUCCESS};
+	const char *space = strchr(rest, ' ');
+	u64 number;
+
+	if (to->n == MAX_FAULTS || space == NULL || space == rest || space - rest >= MAX_TEXT)
+		return -1;
+	if (numbers(space + 1, &number, 1) != 0 || number > INT32_MAX)
+		return -1;
+	memcpy(f.call, rest, (size_t)(space - rest));
+	*(int *)((char *)&f + member) = (int)number;
+	to->list[to->n++] = f;
+	return 0;
+}
+
+static int driver(struct context *c, const char *rest) { return copy_text(c->machine->driver, rest); }
+
+static int error(struct context *c, const char *rest) { return add_fault(c, rest, offsetof(struct fault, code)); }
+
+static int hang(struct context *c, const char *rest) { return add_fault(c, rest, offsetof(struct fault, hang_ms)); }
+
+static int grow(struct context *c, const char *rest) { return add_fault(c, rest, offsetof(struct fault, grow)); }
+
+static int device(struct context *c, const char *rest)
+{
+	struct device *d;
+
+	if (c->machine->n == MAX_DEVICES)
+		return -1;
+	d = &c->machine->devices[c->machine->n++];
+	memset(d, 0, offsetof(struct device, instances));
+	d->bus = (unsigned char)c->machine->n; /* 0 is the root's */
+	c->device = d;
+	c->instance = NULL;
+	c->unit = &d->unit;
+	return copy_text(d->unit.uuid, rest);
+}
+
+static int instance(struct context *c, const char *rest)
+{
+	struct instance *i;
+
+	if (!c->device->mig || c->device->n_instances == MAX_INSTANCES)
+		return -1;
+	i = &c->device->instances[c->device->n_instances++];
+	memset(i, 0, sizeof *i);
+	c->instance = i;
+	c->unit = &i->unit;
+	return copy_text(i->unit.uuid, rest);
+}
+
+static int name(struct context *c, const char *rest) { return copy_text(c->unit->name, rest); }
+
+static int memory(struct context *c, const char *rest)
+{
+	u64 v[2];
+
+	if (numbers(rest, v, 2) != 0)
+		return -1;
+	c->unit->total = v[0];
+	c->unit->used = v[1];
+	return 0;
+}
+
+static int add_process(struct context *c, const char *rest, int mps)
+{
+	struct unit *u = c->unit;
+	u64 v[2];
+
+	if (u->n_processes == MAX_PROCESSES || numbers(rest, v, 2) != 0 || v[0] > UINT32_MAX)
+		return -1;
+	u->processes[u->n_processes++] = (struct process){(unsigned)v[0], mps, v[1]};
+	return 0;
+}
+
+static int process(struct context *c, const char *rest) { return add_process(c, rest, 0); }
+
+static int mps(struct context *c, const char *rest) { return add_process(c, rest, 1); }
+
+static int gpm(struct context *c, const char *rest)
+{
+	char *end, *value;
+	double v;
+	u64 id;
+
+	if (c->unit->n_gpm == MAX_GPM || *rest < '0' || *rest > '9')
+		return -1;
+	id = strtoull(rest, &end, 10);
+	if (id > UINT32_MAX || *end != ' ')
+		return -1;
+	value = end + 1;
+	v = strtod(value, &end);
+	if (end == value || *end != '\0')
+		return -1;
+	c->unit->gpm[c->unit->n_gpm++] = (struct metric){(unsigned)id, v};
+	return 0;
+}
+
+static int placement(struct context *c, const char *rest)
+{
+	unsigned v[3];
+
+	if (narrow(rest, v, 3) != 0)
+		return -1;
+	c->instance->gpu_instance = v[0];
+	c->instance->compute_instance = v[1];
+	c->instance->slices = v[2];
+	return 0;
+}
+
+static int utilization(struct context *c, const char *rest)
+{
+	unsigned v[2];
+
+	if (narrow(rest, v, 2) != 0)
+		return -1;
+	c->device->gpu_percent = v[0];
+	c->device->memory_percent = v[1];
+	return 0;
+}
+
+static int pci(struct context *c, const char *rest)
+{
+	unsigned domain, bus, slot;
+	int length = 0;
+
+	if (sscanf(rest, "%8x:%2x:%2x.0%n", &domain, &bus, &slot, &length) != 3 || length != 16 || rest[16] != '\0')
+		return -1;
+	c->device->domain = domain;
+	c->device->bus = (unsigned char)bus;
+	c->device->slot = (unsigned char)slot;
+	return 0;
+}
+
+static int power(struct context *c, const char *rest)
+{
+	unsigned v[2];
+
+	if (narrow(rest, v, 2) != 0)
+		return -1;
+	c->device->power = v[0];
+	c->device->power_limit = v[1];
+	return 0;
+}
+
+static int temperature(struct context *c, const char *rest) { return narrow(rest, &c->device->temperature, 1); }
+
+static int clocks(struct context *c, const char *rest)
+{
+	u64 v[3];
+
+	if (numbers(rest, v, 3) != 0 || v[0] > UINT32_MAX || v[1] > UINT32_MAX)
+		return -1;
+	c->device->sm_clock = (unsigned)v[0];
+	c->device->memory_clock = (unsigned)v[1];
+	c->device->clock_reasons = v[2];
+	return 0;
+}
+
+static int ring(struct context *c, const char *rest)
+{
+	struct device *d = c->device;
+	u64 v[2];
+
+	if (d->n_ring == MAX_RING || numbers(rest, v, 2) != 0 || v[1] > UINT32_MAX)
+		return -1;
+	d->ring[d->n_ring++] = (struct ring_sample){v[0], (unsigned)v[1]};
+	return 0;
+}
+
+static int sample(struct context *c, const char *rest)
+{
+	struct device *d = c->device;
 	u64 v[4];
 
-	if (strcmp(word, "sample") == 0) {
-		if (u->n_ring == MAX_RING || numbers(rest, v, 2) != 0)
-			return -1;
-		u->ring[u->n_ring].stamp = v[0];
-		u->ring[u->n_ring++].percent = (unsigned)v[1];
-		return 0;
-	}
-	if (strcmp(word, "process") == 0 || strcmp(word, "mps-process") == 0) {
-		if (u->n_processes == MAX_PROCESSES || numbers(rest, v, 2) != 0)
-			return -1;
-		u->processes[u->n_processes++] = (struct process){(unsigned)v[0], v[1], word[0] == 'm'};
-		return 0;
-	}
-	if (strcmp(word, "use") == 0) {
-		if (u->n_uses == MAX_USES || numbers(rest, v, 4) != 0)
-			return -1;
-		u->uses[u->n_uses++] = (struct use){(unsigned)v[0], v[1], (unsigned)v[2], (unsigned)v[3]};
-		return 0;
-	}
-	if (strcmp(word, "field") == 0) {
-		if (u->n_fields == MAX_FIELDS || numbers(rest, v, 2) != 0)
-			return -1;
-		u->fields[u->n_fields++] = (struct field){(unsigned)v[0], v[1]};
-		return 0;
-	}
-	if (strcmp(word, "account") == 0) {
-		if (u->n_accounts == MAX_PROCESSES || numbers(rest, v, 3) != 0)
-			return -1;
-		u->accounts[u->n_accounts++] = (struct account){(unsigned)v[0], v[1], (int)v[2]};
-		return 0;
-	}
-	if (strcmp(word, "event") == 0) {
-		if (u->n_events == MAX_EVENTS || numbers(rest, v, 3) != 0)
-			return -1;
-		u->events[u->n_events++] = (struct event){v[0], v[1], (unsigned)v[2]};
-		return 0;
-	}
-	if (strcmp(word, "gpm") == 0) {
-		struct metric *m = &u->metrics[u->n_metrics];
-		char extra;
-
-		if (u->n_metrics == MAX_METRICS || sscanf(rest, "%u %lf %c", &m->id, &m->value, &extra) != 2)
-			return -1;
-		u->n_metrics++;
-		return 0;
-	}
-	return -1;
+	if (d->n_process_samples == MAX_PROCESS_SAMPLES || numbers(rest, v, 4) != 0)
+		return -1;
+	if (v[0] > UINT32_MAX || v[2] > UINT32_MAX || v[3] > UINT32_MAX)
+		return -1;
+	d->process_samples[d->n_process_samples++] =
+		(struct process_sample){v[1], (unsigned)v[0], (unsigned)v[2], (unsigned)v[3]};
+	return 0;
 }
 
-/* parse_word reads the words of which there is one in a unit. */
-static int parse_word(struct unit *u, const char *word, const char *rest)
+static int field(struct context *c, const char *rest)
 {
-	u64 v[4];
+	struct device *d = c->device;
+	u64 v[2];
 
-	if (strcmp(word, "name") == 0)
-		return copy_text(u->name, rest);
-	if (strcmp(word, "bus") == 0)
-		return copy_text(u->bus, rest);
-	if (strcmp(word, "memory") == 0) {
-		if (numbers(rest, v, 2) != 0)
-			return -1;
-		u->total = v[0];
-		u->used = v[1];
-		return 0;
-	}
-	if (strcmp(word, "utilization") == 0) {
-		if (numbers(rest, v, 2) != 0)
-			return -1;
-		u->gpu_percent = (unsigned)v[0];
-		u->memory_percent = (unsigned)v[1];
-		return 0;
-	}
-	if (strcmp(word, "placement") == 0) {
-		if (numbers(rest, v, 3) != 0)
-			return -1;
-		u->gpu_instance = (unsigned)v[0];
-		u->compute_instance = (unsigned)v[1];
-		u->slices = (unsigned)v[2];
-		return 0;
-	}
-	if (strcmp(word, "power") == 0) {
-		if (numbers(rest, v, 2) != 0)
-			return -1;
-		u->power = (unsigned)v[0];
-		u->power_limit = (unsigned)v[1];
-		return 0;
-	}
-	if (strcmp(word, "clocks") == 0) {
-		if (numbers(rest, v, 3) != 0)
-			return -1;
-		u->sm_clock = (unsigned)v[0];
-		u->memory_clock = (unsigned)v[1];
-		u->reasons = v[2];
-		return 0;
-	}
-	if (strcmp(word, "temperature") == 0) {
-		if (numbers(rest, v, 1) != 0)
-			return -1;
-		u->temperature = (unsigned)v[0];
-		return 0;
-	}
-	if (strcmp(word, "mig") == 0 && strcmp(rest, "on") == 0) {
-		u->mig = 1;
-		return 0;
-	}
-	if (strcmp(word, "accounting") == 0 && strcmp(rest, "on") == 0) {
-		u->accounting = 1;
-		return 0;
-	}
-	return parse_list(u, word, rest);
+	if (d->n_fields == MAX_FIELDS || numbers(rest, v, 2) != 0 || v[0] > UINT32_MAX)
+		return -1;
+	d->fields[d->n_fields++] = (struct field){(unsigned)v[0], v[1]};
+	return 0;
 }
 
-/* parse_line reads a line into the last unit that was begun, *last. */
-static int parse_line(struct machine *m, struct unit **last, char *line)
+static int account(struct context *c, const char *rest)
 {
-	struct unit *u = *last;
-	struct faults *faults = u ? &u->faults : &m->faults;
+	struct device *d = c->device;
+	u64 v[3];
+
+	if (d->n_accounts == MAX_ACCOUNTS || numbers(rest, v, 3) != 0 || v[0] > UINT32_MAX || v[2] > 1)
+		return -1;
+	d->accounts[d->n_accounts++] = (struct account){(unsigned)v[0], (int)v[2], v[1]};
+	return 0;
+}
+
+static int event(struct context *c, const char *rest)
+{
+	struct device *d = c->device;
+	u64 v[3];
+
+	if (d->n_events == MAX_EVENTS || numbers(rest, v, 3) != 0 || v[2] > UINT32_MAX)
+		return -1;
+	d->events[d->n_events++] = (struct event){v[0], v[1], (unsigned)v[2]};
+	return 0;
+}
+
+static int switched_on(int *to, const char *rest)
+{
+	*to = 1;
+	return strcmp(rest, "on") == 0 ? 0 : -1;
+}
+
+static int accounting(struct context *c, const char *rest) { return switched_on(&c->device->accounting, rest); }
+
+static int mig(struct context *c, const char *rest) { return switched_on(&c->device->mig, rest); }
+
+enum place { ON_HOST = 1, ON_DEVICE = 2, ON_INSTANCE = 4, ON_UNIT = ON_DEVICE | ON_INSTANCE, ANYWHERE = 7 };
+
+static const struct {
+	const char *word;
+	int (*parse)(struct context *, const char *rest);
+	int where;
+} words[] = {
+	{"driver", driver, ON_HOST},
+	{"error", error, ANYWHERE},
+	{"hang", hang, ANYWHERE},
+	{"grow", grow, ANYWHERE},
+	{"device", device, ANYWHERE},
+	{"name", name, ON_UNIT},
+	{"memory", memory, ON_UNIT},
+	{"process", process, ON_UNIT},
+	{"mps", mps, ON_UNIT},
+	{"gpm", gpm, ON_UNIT},
+	{"utilization", utilization, ON_DEVICE},
+	{"ring", ring, ON_DEVICE},
+	{"sample", sample, ON_DEVICE},
+	{"pci", pci, ON_DEVICE},
+	{"power", power, ON_DEVICE},
+	{"temperature", temperature, ON_DEVICE},
+	{"clocks", clocks, ON_DEVICE},
+	{"field", field, ON_DEVICE},
+	{"accounting", accounting, ON_DEVICE},
+	{"account", account, ON_DEVICE},
+	{"event", event, ON_DEVICE},
+	{"mig", mig, ON_DEVICE},
+	{"instance", instance, ON_UNIT},
+	{"placement", placement, ON_INSTANCE},
+};
+
+static int parse_line(struct context *c, char *line)
+{
+	int here = c->device == NULL ? ON_HOST : c->instance == NULL ? ON_DEVICE : ON_INSTANCE;
 	char *rest = strchr(line, ' ');
 
 	if (rest == NULL)
 		return -1;
 	*rest++ = '\0';
-	if (strcmp(line, "error") == 0 || strcmp(line, "hang") == 0 || strcmp(line, "grow") == 0)
-		return add_fault(faults, rest, line[0]);
-	if (strcmp(line, "driver") == 0)
-		return copy_text(m->driver, rest);
-	if (strcmp(line, "device") == 0 || (u != NULL && strcmp(line, "instance") == 0)) {
-		*last = begin_unit(m, line[0] == 'i');
-		return *last == NULL ? -1 : copy_text((*last)->uuid, rest);
-	}
-	return u == NULL ? -1 : parse_word(u, line, rest);
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (strcmp(words[i].word, line) == 0)
+			return words[i].where & here ? words[i].parse(c, rest) : -1;
+	return -1;
 }
 
-nvmlReturn_t nvmltest_parse(struct machine *m, int fd)
+static nvmlReturn_t parse_text(struct machine *m, char *text, size_t size)
 {
-	char line[MAX_LINE];
-	struct unit *last = NULL;
+	struct context c = {.machine = m};
+	char *line = text, *end;
 	int first = 1;
-	nvmlReturn_t ret = SUCCESS;
-	FILE *f = fdopen(fd, "r");
 
-	m->n_devices = m->faults.n = 0;
 	m->driver[0] = '\0';
-	if (f == NULL) {
-		close(fd);
-		return UNKNOWN;
-	}
-	while (ret == SUCCESS && fgets(line, sizeof line, f) != NULL) {
-		size_t n = strlen(line);
-
-		if (n == 0 || line[n - 1] != '\n') {
-			ret = UNKNOWN; /* too long, or cut off */
-			break;
-		}
-		line[n - 1] = '\0';
-		if (first ? strcmp(line, "nvmltest 2") != 0 : parse_line(m, &last, line) != 0)
-			ret = UNKNOWN;
+	m->faults.n = 0;
+	m->n = 0;
+	while (line < text + size) {
+		end = memchr(line, '\n', (size_t)(text + size - line));
+		if (end == NULL || end - line >= MAX_LINE)
+			return UNKNOWN; /* cut off, or too long */
+		*end = '\0';
+		if (first ? strcmp(line, "nvmltest 2") != 0 : parse_line(&c, line) != 0)
+			return UNKNOWN;
 		first = 0;
+		line = end + 1;
 	}
-	if (first || ferror(f))
-		ret = UNKNOWN;
-	fclose(f);
+	return first ? UNKNOWN : SUCCESS;
+}
+
+nvmlReturn_t parse(struct machine *m, int fd, size_t size)
+{
+	char *text = malloc(size + 1);
+	size_t have = 0;
+	ssize_t n = 0;
+	nvmlReturn_t ret;
+
+	if (text == NULL)
+		return UNKNOWN;
+	while (have < size && (n = read(fd, text + have, size - have)) > 0)
+		have += (size_t)n;
+	ret = have == size ? parse_text(m, text, size) : UNKNOWN;
+	free(text);
 	return ret;
 }
