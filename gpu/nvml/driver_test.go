@@ -28,8 +28,8 @@ func TestReadsDevices(t *testing.T) {
 		assert.Equal(t, "570.124.06", r.Driver)
 		require.Len(t, r.Samples, 2)
 		a, b := r.Samples[0], r.Samples[1]
-		assert.Equal(t, gpu.Device{UUID: "GPU-a", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(0), BusID: "00000000:00:00.0"}, a.Device)
-		assert.Equal(t, gpu.Device{Index: 1, UUID: "GPU-b", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(1), BusID: "00000000:01:00.0"}, b.Device)
+		assert.Equal(t, gpu.Device{UUID: "GPU-a", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(0), BusID: "00000000:01:00.0"}, a.Device)
+		assert.Equal(t, gpu.Device{Index: 1, UUID: "GPU-b", Name: "NVIDIA H100 80GB HBM3", Minor: gpu.Known(1), BusID: "00000000:02:00.0"}, b.Device)
 		assert.WithinRange(t, a.Time, before, time.Now())
 		assert.Equal(t, gpu.Known(0.87), a.Utilization)
 		assert.Equal(t, gpu.Known(3*gib), a.Memory.Used, "version 2: without the driver's own")

@@ -96,7 +96,7 @@ func (s *session) identify(index int) *device {
 	_ = s.call("nvmlDeviceGetPciInfo_v3", func() nvml.Return {
 		pci, ret := d.handle.GetPciInfo()
 		if ret == nvml.SUCCESS {
-			d.BusID = text(pci.BusId[:])
+			d.BusID = busID(pci.BusId[:])
 		}
 		return ret
 	})
@@ -104,7 +104,7 @@ func (s *session) identify(index int) *device {
 	return d
 }
 
-func text(chars []int8) string {
+func busID(chars []int8) string {
 	out := make([]byte, 0, len(chars))
 	for _, c := range chars {
 		if c == 0 {

@@ -41,7 +41,7 @@ func TestHardwareChecksCanFail(t *testing.T) {
 		script := filepath.Join(t.TempDir(), "nvidia-smi")
 		write := func(memory string) *smi {
 			text := "#!/bin/sh\ncase \"$1\" in\n-L) echo 'GPU 0: NVIDIA H100 (UUID: GPU-a)';;\n" +
-				"*) echo 'GPU-a, NVIDIA H100 80GB HBM3, 570.124.06, 00000000:00:00.0, " + memory + ", 700.00';;\nesac\n"
+				"*) echo 'GPU-a, NVIDIA H100 80GB HBM3, 570.124.06, 00000000:01:00.0, " + memory + ", 700.00';;\nesac\n"
 			require.NoError(t, os.WriteFile(script, []byte(text), 0o700))
 			smi, err := newSMI(t.Context(), script)
 			require.NoError(t, err)

@@ -207,7 +207,7 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-func migGPU() nvmltest.Machine {
+func partitionedGPU() nvmltest.Machine {
 	m := twoGPUs()
 	m.Devices[0].MIG = true
 	m.Devices[0].GPM = []nvmltest.GPMMetric{{ID: 1, Value: 50}}
@@ -223,7 +223,7 @@ func migGPU() nvmltest.Machine {
 
 func TestInstances(t *testing.T) {
 	inOwnProcess(t, func(s *scenario) {
-		m := migGPU()
+		m := partitionedGPU()
 		s.write(m)
 		d := s.open()
 		r := s.read(d)
@@ -273,7 +273,7 @@ func TestInstances(t *testing.T) {
 
 func TestRelease(t *testing.T) {
 	inOwnProcess(t, func(s *scenario) {
-		m := migGPU()
+		m := partitionedGPU()
 		s.write(m)
 		d := s.open()
 		require.NoError(t, d.Release(t.Context()), "there is nothing to give back yet")
