@@ -12,12 +12,10 @@ const xidHold = 10 * time.Minute
 
 // Finding is something that is wrong with a GPU.
 type Finding struct {
-	Code   string // "xid-79", "recovery-action-reset", "lost": short and stable
-	Text   string // for people
-	Unfit  bool   // the GPU cannot be counted on to run anything
-	UUID   string
-	Since  time.Time // zero when it is not known
-	Amount uint64    // how often it happened; 0 for what is a state
+	Code  string    // "xid-79", "recovery-action-reset", "lost": short and stable
+	Text  string    // for people
+	Unfit bool      // the GPU cannot be counted on to run anything
+	Since time.Time // zero when it is not known
 }
 
 // XIDs counts the XIDs of one GPU. The zero value has none.
@@ -82,7 +80,7 @@ func Assess(findings []Finding, c *Condition, xids *XIDs, session int, now time.
 		findings = append(findings, Finding{
 			Code: fmt.Sprintf("xid-%d", x.xid), Text: fmt.Sprintf("XID %d", x.xid),
 			// A GPU that was reset begins a new session: what it reported before is over.
-			Unfit: severity == outOfService && x.session == session, Since: x.last, Amount: x.count,
+			Unfit: severity == outOfService && x.session == session, Since: x.last,
 		})
 	}
 	return findings

@@ -34,13 +34,12 @@ type Sample struct {
 	Utilization Value       // 0 to 1: part of the driver's last period in which a kernel ran; asked only where Ring is empty
 	Ring        []RingPoint // the driver's own samples since the last reading, oldest first
 	Memory      Memory
-	Activity    Activity      // since the last reading
-	Processes   []Process     // that have a context on the device
-	ProcessRing []ProcessUse  // the driver's samples of processes since the last reading, oldest first
-	ProcessFail string        // why Processes are not known; empty where they are, and then there may be none
-	Condition   Condition     // of a whole GPU; read rarely
-	Lost        string        // why the GPU does not answer; empty when it does
-	Took        time.Duration // of all calls for this device
+	Activity    Activity     // since the last reading
+	Processes   []Process    // that have a context on the device
+	ProcessRing []ProcessUse // the driver's samples of processes since the last reading, oldest first
+	ProcessFail string       // why Processes are not known; empty where they are, and then there may be none
+	Condition   Condition    // of a whole GPU; read rarely
+	Lost        string       // why the GPU does not answer; empty when it does
 }
 
 // RingPoint is one entry of the driver's sample ring (nvmlDeviceGetSamples): 6 to 7 a second for the last 10 s.
@@ -111,11 +110,10 @@ type Condition struct {
 
 // Event is something that the driver reported on its own.
 type Event struct {
-	UUID   string // of the GPU
-	XID    uint64 // NVIDIA's catalogue number; 0 for events that are no XID
-	Kind   string // "xid", "recovery-action", "unavailable"
-	Time   time.Time
-	Inside bool // it is about a MIG instance, not the whole GPU
+	UUID string // of the GPU
+	XID  uint64 // NVIDIA's catalogue number; 0 for events that are no XID
+	Kind string // "xid", "recovery-action", "unavailable"
+	Time time.Time
 }
 
 // Reading is one pass over all devices of a node: each GPU, followed by its MIG instances. It is reused from pass to pass.

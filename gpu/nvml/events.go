@@ -3,7 +3,6 @@
 package nvml
 
 import (
-	"math"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -68,7 +67,7 @@ func (s *session) receive(into *gpu.Reading, now time.Time) {
 }
 
 func event(d *device, data *nvml.EventData, now time.Time) gpu.Event {
-	e := gpu.Event{UUID: d.UUID, Time: now, Inside: data.GpuInstanceId != math.MaxUint32 && d.Partitioned}
+	e := gpu.Event{UUID: d.UUID, Time: now}
 	switch data.EventType {
 	case nvml.EventTypeXidCriticalError:
 		e.Kind, e.XID = "xid", data.EventData

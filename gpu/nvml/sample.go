@@ -53,7 +53,6 @@ func (s *session) sample(d *device, into *gpu.Sample) {
 	}
 	into.Lost = d.lost
 	into.Time = time.Now()
-	into.Took = into.Time.Sub(began)
 }
 
 // wholeUtilization reads the sample ring of a GPU, and where that has nothing the instantaneous rate: an idle GPU's ring
