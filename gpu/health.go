@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// xidHold is how long an XID that takes a GPU out of service does so, unless the GPU comes back in a new session first. A
+// xidHold is how long an XID that takes a GPU out of service does so, unless the GPU was lost and has come back since. A
 // driver that knows what has to be done says so for longer through its recovery action.
 const xidHold = 10 * time.Minute
 
@@ -24,25 +24,26 @@ type XIDs struct {
 }
 
 type xidCount struct {
-	xid     uint64
-	count   uint64
-	last    time.Time
-	session int
+	xid   uint64
+	count uint64
+	last  time.Time
+	life  int
 }
 
 // maxXIDs bounds how many different XIDs are counted; the catalogue has fewer than 200.
 const maxXIDs = 256
 
-// Add counts an event of a session.
-func (x *XIDs) Add(xid uint64, at time.Time, session int) {
+// Add counts an event. A GPU begins a new life when it comes back after it was lost: it has been reset then, which a new
+// session with the driver alone does not say, for another GPU's loss makes one.
+func (x *XIDs) Add(xid uint64, at time.Time, life int) {
 	for i := range x.counts {
 		if c := &x.counts[i]; c.xid == xid {
-			c.count, c.last, c.session = c.count+1, at, session
+			c.count, c.last, c.life = c.count+1, at, life
 			return
 		}
 	}
 	if len(x.counts) < maxXIDs {
-		x.counts = append(x.counts, xidCount{xid, 1, at, session})
+		x.counts = append(x.counts, xidCount{xid, 1, at, life})
 	}
 }
 
@@ -53,8 +54,8 @@ func (x *XIDs) Each(f func(xid, count uint64, last time.Time)) {
 	}
 }
 
-// Assess appends to findings what the condition and the XIDs of a GPU say is wrong with it now.
-func Assess(findings []Finding, c *Condition, xids *XIDs, session int, now time.Time) []Finding {
+// Assess appends to findings what the condition and the XIDs of a GPU in its present life say is wrong with it now.
+func Assess(findings []Finding, c *Condition, xids *XIDs, life int, now time.Time) []Finding {
 	if action, ok := c.RecoveryAction.Get(); ok && action != 0 {
 		code, text := recovery(action)
 		findings = append(findings, Finding{Code: code, Text: text, Unfit: true})
@@ -79,8 +80,7 @@ func Assess(findings []Finding, c *Condition, xids *XIDs, session int, now time.
 		}
 		findings = append(findings, Finding{
 			Code: fmt.Sprintf("xid-%d", x.xid), Text: fmt.Sprintf("XID %d", x.xid),
-			// A GPU that was reset begins a new session: what it reported before is over.
-			Unfit: severity == outOfService && x.session == session, Since: x.last,
+			Unfit: severity == outOfService && x.life == life, Since: x.last,
 		})
 	}
 	return findings

@@ -121,7 +121,7 @@ type Reading struct {
 	Driver  string // version, "570.124.06"; empty when unknown
 	Samples []Sample
 	Events  []Event // since the last reading
-	Session int     // counts the initialisations of NVML: what a GPU reported in another session is history
+	Session int     // counts the initialisations of NVML: samples of another session are history
 }
 
 // Next extends r.Samples by one whose slices keep their memory, and returns it.

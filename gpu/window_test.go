@@ -107,8 +107,8 @@ func TestWindowAllocatesNothing(t *testing.T) {
 
 func TestAssess(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	codes := func(c Condition, x *XIDs, session int) (out []string, fit bool) {
-		findings := Assess(nil, &c, x, session, now)
+	codes := func(c Condition, x *XIDs, life int) (out []string, fit bool) {
+		findings := Assess(nil, &c, x, life, now)
 		for _, f := range findings {
 			out = append(out, f.Code)
 		}
@@ -148,7 +148,7 @@ func TestAssess(t *testing.T) {
 	assert.Equal(t, []string{"xid-63", "xid-79"}, found)
 	assert.False(t, fit)
 	_, fit = codes(Condition{}, &x, 2)
-	assert.True(t, fit, "the GPU came back in a new session")
+	assert.True(t, fit, "the GPU was lost and has come back")
 	now = now.Add(xidHold)
 	found, _ = codes(Condition{}, &x, 1)
 	assert.Equal(t, []string{"xid-63"}, found, "an XID that was last seen too long ago is history")

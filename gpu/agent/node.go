@@ -13,7 +13,6 @@ type node struct {
 	window  time.Duration
 	stale   time.Duration // how old the newest sample of a window may be
 	driver  string
-	session int
 	at      time.Time // of the last reading
 	devices []*device // in the driver's order; those that are lost come last
 	byUUID  map[string]*device
@@ -29,6 +28,7 @@ type device struct {
 	sample  gpu.Sample // without its slices
 	listed  int        // processes that the driver lists
 	session int        // of the last reading that had it
+	life    int        // counts its returns after it was lost
 	window  gpu.Window
 	summary gpu.Summary
 	uses    []use // of the window, oldest first
@@ -67,7 +67,7 @@ func newNode(window, stale time.Duration) node {
 // observe takes a reading in. known says that holders is the kubelet's answer; owners are those of the processes of the
 // reading, and unseen says why there are none.
 func (n *node) observe(now time.Time, r *gpu.Reading, holders map[string]gpu.Holders, known bool, owners map[uint32]gpu.Owner, unseen string) {
-	n.driver, n.session, n.at, n.unreadable, n.known = r.Driver, r.Session, now, 0, known
+	n.driver, n.at, n.unreadable, n.known = r.Driver, now, 0, known
 	for _, d := range n.devices {
 		d.present = false
 	}
@@ -98,7 +98,7 @@ func (n *node) observe(now time.Time, r *gpu.Reading, holders map[string]gpu.Hol
 	}
 	for i := range r.Events {
 		if d := n.byUUID[r.Events[i].UUID]; d != nil && r.Events[i].XID != 0 {
-			d.xids.Add(r.Events[i].XID, r.Events[i].Time, r.Session)
+			d.xids.Add(r.Events[i].XID, r.Events[i].Time, d.life)
 		}
 	}
 	n.missing(now, holders, known)
@@ -142,6 +142,7 @@ func (d *device) give(holders gpu.Holders, known bool) {
 func (d *device) take(now time.Time, s *gpu.Sample, session int, stale time.Duration) {
 	if d.session != session {
 		d.window.Clear() // the GPU may have been reset
+		d.uses = d.uses[:0]
 	}
 	d.sample, d.session, d.present, d.listed = *s, session, true, len(s.Processes)
 	d.sample.Ring, d.sample.Processes, d.sample.ProcessRing = nil, nil, nil
@@ -155,10 +156,10 @@ func (d *device) take(now time.Time, s *gpu.Sample, session int, stale time.Dura
 		none := gpu.Unknown(s.Utilization.Reason())
 		d.summary.Mean, d.summary.P50, d.summary.P95, d.summary.Max = none, none, none, none
 	}
-	switch {
-	case s.Lost == "":
-		d.lost = gpu.Finding{}
-	case d.lost.Code == "":
+	switch was := d.lost.Code != ""; {
+	case s.Lost == "" && was:
+		d.lost, d.life = gpu.Finding{}, d.life+1
+	case s.Lost != "" && !was:
 		d.lost = gpu.Finding{Code: "lost", Text: s.Lost, Unfit: true, Since: now}
 	}
 }
@@ -277,7 +278,7 @@ func (n *node) assess(now time.Time) {
 				d.found = append(d.found, gpuOf.lost)
 			}
 		}
-		d.found = gpu.Assess(d.found, &gpuOf.sample.Condition, &gpuOf.xids, n.session, now)
+		d.found = gpu.Assess(d.found, &gpuOf.sample.Condition, &gpuOf.xids, gpuOf.life, now)
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 	"headroom.dev/headroom/gpu"
 )
 
-// Handler serves /metrics, if asked for /metrics/dcgm, /gpus (the same and the reasons for what is missing, as api/gpus.List), /healthz and /readyz.
-// The latter two answer 200 "ok", or 503 and a line per problem. guard, if any, is put before the
-// others.
+// Handler serves /metrics, if asked for /metrics/dcgm, /gpus (the same and the reasons for what is missing, as
+// api/gpus.List), /healthz and /readyz. The latter two answer 200 "ok", or 503 and a line per problem. guard, if any, is put
+// before the others.
 func (a *Agent) Handler(guard func(http.Handler) http.Handler) http.Handler {
 	if guard == nil {
 		guard = func(h http.Handler) http.Handler { return h }
