@@ -154,6 +154,11 @@ func (s *story) apply(t *testing.T, o runtime.Object) {
 	t.Helper()
 	trimmed, err := Trim(o)
 	require.NoError(t, err)
+	from := len(s.sink.events)
+	// A monitor's pods are visited in any order; what happens to one pod is told in the order in which it happens.
+	defer func() {
+		slices.SortStableFunc(s.sink.events[from:], func(a, b string) int { return cmp.Compare(strings.Fields(a)[1], strings.Fields(b)[1]) })
+	}()
 	switch o := trimmed.(type) {
 	case *corev1.Pod:
 		s.pods[o.Namespace+"/"+o.Name] = o
