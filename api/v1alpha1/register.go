@@ -20,6 +20,9 @@ const (
 	Version             = "v1alpha1"
 	KindMetricRule      = "MetricRule"
 	ResourceMetricRules = "metricrules"
+
+	KindScalePolicy       = "ScalePolicy"
+	ResourceScalePolicies = "scalepolicies"
 )
 
 // GroupVersion returns headroom.dev/v1alpha1.
@@ -29,7 +32,7 @@ func GroupVersion() schema.GroupVersion {
 
 // AddToScheme makes a scheme know the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion(), &MetricRule{}, &MetricRuleList{})
+	s.AddKnownTypes(GroupVersion(), &MetricRule{}, &MetricRuleList{}, &ScalePolicy{}, &ScalePolicyList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }
