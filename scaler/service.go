@@ -42,8 +42,8 @@ type Pod struct {
 	InFlight  Reading // its load
 }
 
-// Learnt is what was learnt of a service.
-type Learnt struct {
+// Knowledge is what was learnt of a service.
+type Knowledge struct {
 	Capacity []LearntCapacity
 	StartUp  LearntStartUp
 	Forecast []forecast.Skill
@@ -81,11 +81,11 @@ func (s *Service) Input(now time.Time) Input { return Input{Now: now} }
 // Decide decides by what was observed, and remembers it.
 func (s *Service) Decide(now time.Time) Decision { return Decide(s.Input(now)) }
 
-// Learnt is what was learnt so far.
-func (s *Service) Learnt() Learnt { return Learnt{} }
+// Knowledge is what was learnt so far.
+func (s *Service) Knowledge() Knowledge { return Knowledge{} }
 
 // Restore takes over what a former process had learnt.
-func (s *Service) Restore(Learnt) {}
+func (s *Service) Restore(Knowledge) {}
 
 // DeletionCosts returns each pod's cost of deletion, the least busy lowest.
 func DeletionCosts(pods []Pod) map[string]int { return nil }

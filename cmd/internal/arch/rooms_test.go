@@ -58,7 +58,9 @@ func rooms() table {
 		{"api/gpus", core, nil},
 		{"api/v1alpha1", edge, nil},
 
+		{"scaler", core, []string{"scaler/forecast"}},
 		{"scaler/hpa", core, nil},
+		{"scaler/forecast", core, nil},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
