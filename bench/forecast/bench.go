@@ -28,7 +28,7 @@ func run(directory string, seed uint64, out string, skill bool) error {
 	}
 	r := result.New("forecast")
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "trace\thorizon\tscore\tbest\tnaive\t<=q.9\t<=q.95\t<=q.99\tskilful\tmethod\t")
+	fmt.Fprintln(table, "trace\thorizon\tbaseline\tscore\tbest\tnaive\t<=q.9\t<=q.95\t<=q.99\tskilful\tmethod\t")
 	for _, t := range traces {
 		m, outcomes, cost, err := measure(t)
 		if err != nil {
@@ -40,7 +40,7 @@ func run(directory string, seed uint64, out string, skill bool) error {
 		}
 		r.Add(t.name+": Observe", float64(cost.observe.Nanoseconds())/float64(len(t.values)), "ns")
 		r.Add(t.name+": Forecast", float64(cost.forecast.Nanoseconds())/float64(cost.forecasts), "ns")
-		fmt.Fprintf(table, "\t\t\t\t\t\t\t\t\tseasons %s; %d ns/Observe\t\n", seasons(m), cost.observe.Nanoseconds()/int64(len(t.values)))
+		fmt.Fprintf(table, "\t\t\t\t\t\t\t\t\t\tseasons %s; %d ns/Observe\t\n", seasons(m), cost.observe.Nanoseconds()/int64(len(t.values)))
 		if skill {
 			printSkill(table, m)
 		}
@@ -208,7 +208,7 @@ func (o *outcome) total() (n int) {
 }
 
 func (o *outcome) print(w io.Writer, name string) {
-	fmt.Fprintf(w, "%s\t%d min\t%.3f\t%.3f\t%.3f\t%.4f\t%.4f\t%.4f\t%.2f\t%s\t\n", name, o.minutes, o.score(), o.best, o.naive,
+	fmt.Fprintf(w, "%s\t%d min\t%.4g\t%.3f\t%.3f\t%.3f\t%.4f\t%.4f\t%.4f\t%.2f\t%s\t\n", name, o.minutes, o.baseline, o.score(), o.best, o.naive,
 		o.below[0]/o.n, o.below[1]/o.n, o.below[2]/o.n, o.skilful/float64(o.total()), o.method())
 }
 
@@ -233,6 +233,6 @@ func seasons(m *forecast.Model) (text string) {
 
 func printSkill(w io.Writer, m *forecast.Model) {
 	for _, s := range m.Skill() {
-		fmt.Fprintf(w, "\t%v\t%.3f\t\t\t\t\t\t\t%s: %d scored, %.3f over all\t\n", s.Horizon, s.Score, s.Method, s.Scored, 1-s.LossSum/s.BaselineSum)
+		fmt.Fprintf(w, "\t%v\t\t%.3f\t\t\t\t\t\t\t%s: %d scored, %.3f over all\t\n", s.Horizon, s.Score, s.Method, s.Scored, 1-s.LossSum/s.BaselineSum)
 	}
 }

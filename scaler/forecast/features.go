@@ -11,7 +11,7 @@ const (
 	seasonFeatures = 3
 	maxSeasons     = 3
 	featureCount   = plainFeatures + maxSeasons*seasonFeatures
-	cycles         = 5 // past cycles a median is taken over: up to two outlier days leave it alone
+	cycles         = 7 // past cycles a median is taken over: up to three outlier days leave it alone
 )
 
 // seasonal is what the past cycles of one season say.

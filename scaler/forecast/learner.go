@@ -32,7 +32,8 @@ type learner struct {
 	lastSaid float64 // the regression's point for the last step, NaN when there was none
 	records  [forecasters]record
 	inUse    int
-	solveIn  int
+	solveIn  int // steps until coefficients are computed anew
+	turn     int // of spreads
 }
 
 // promise is what was said about one step.
@@ -59,7 +60,7 @@ func newLearner(horizon int, edges *[allBins + 1]float64) learner {
 	}
 	l := learner{horizon: horizon, mask: size - 1, pending: make([]promise, size)}
 	// The prior is the quick level: something between the last value and a mean.
-	l.model = newRidge(featureCount, regressionMemory, 10, []float64{0, 0, 1})
+	l.model = newRidge(featureCount, regressionMemory, 2, []float64{0, 0, 1})
 	for i := range l.spreads {
 		l.spreads[i] = newSpread(edges)
 	}
@@ -77,7 +78,7 @@ func (l *learner) forget() {
 		l.pending[i].target = -1
 	}
 	clear(l.past)
-	l.pastMean, l.solveIn, l.lastSaid = 0, 0, math.NaN()
+	l.pastMean, l.solveIn, l.turn, l.lastSaid = 0, 0, 0, math.NaN()
 }
 
 // forgetSeasons drops the scores of forecasters whose season is another now.
@@ -162,6 +163,9 @@ func (l *learner) predict(m *Model, t int) {
 		spread := &l.spreads[i]
 		s.x = spread.inputs(usual, point, f.last)
 		s.size = spread.expect(&s.x)
+		if target <= m.series.head {
+			continue // learnt again from history: it will not be scored
+		}
 		for k, g := range scored {
 			s.quantile[k] = m.series.toDemand(point + s.size*spread.errors.table[g])
 		}
@@ -227,9 +231,11 @@ func (l *learner) settle(s *series, t int, replay bool) {
 	if l.solveIn--; l.solveIn <= 0 {
 		l.solveIn = solveEvery
 		l.model.solve(featureCount)
+		// Sizes change less than coefficients, and there are eight of them: one at a time.
+		l.turn = (l.turn + 1) % forecasters
 		for i := range l.spreads {
-			if l.spreads[i].count > 0 {
-				l.spreads[i].size.solve(spreadInputs)
+			if s := &l.spreads[i]; i == l.turn && s.count > 0 || s.count > 0 && s.count < 4*solveEvery {
+				s.size.solve(spreadInputs)
 			}
 		}
 	}

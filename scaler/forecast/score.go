@@ -21,8 +21,8 @@ const (
 	blockSize    = 30
 	minScored    = 300
 	enterScore   = 0.02
-	enterError   = 2.5
-	leaveError   = 0.5
+	enterError   = 2
+	leaveError   = 0
 	leaveLate    = 1.5
 	enterLate    = 1.1
 	switchScore  = 0.015

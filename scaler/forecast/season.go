@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"gonum.org/v1/gonum/floats"
 )
 
 // Season is a period found in the data.
@@ -66,8 +68,12 @@ func (s *series) filled() []float64 {
 		}
 		x = append(x, z)
 	}
-	sorted := slices.Sorted(slices.Values(x))
-	middle, deviation := sorted[len(sorted)/2], 0.0
+	var sample []float64 // of some hundred: sorting all would cost as much as looking for seasons
+	for i := 0; i < len(x); i += len(x)/500 + 1 {
+		sample = append(sample, x[i])
+	}
+	slices.Sort(sample)
+	middle, deviation := sample[len(sample)/2], 0.0
 	for _, v := range x {
 		deviation += math.Abs(v - middle)
 	}
@@ -104,7 +110,7 @@ func strongest(x []float64, known []int, outer []Season) (Season, bool) {
 			continue
 		}
 		period := refine(x, c)
-		if i := slices.IndexFunc(known, func(k int) bool { return alikePeriods(k, period) }); i >= 0 && agreement(x, known[i], 1) > agreement(x, period, 1)-0.003 {
+		if i := slices.IndexFunc(known, func(k int) bool { return alikePeriods(k, period) }); i >= 0 && agreement(x, known[i], 1) > agreement(x, period, 1)-0.0005 {
 			period = known[i] // it need not move for a hair's breadth
 		} else {
 			period = snap(x, period, outer)
@@ -169,11 +175,11 @@ func halve(x []float64) []float64 {
 
 // octave returns the two highest local maxima at from ≤ lag < to.
 func octave(x []float64, from, to, scale, n int) (found []candidate) {
-	y := highPass(x, to)
-	last := correlation(y, from-1)
-	here := correlation(y, from)
+	y := newSignal(highPass(x, to))
+	last := y.correlation(from - 1)
+	here := y.correlation(from)
 	for lag := from; lag < to && float64(lag*scale)*leastCycles <= float64(n); lag++ {
-		next := correlation(y, lag+1)
+		next := y.correlation(lag + 1)
 		if here > 0 && here >= last && here > next {
 			found = append(found, candidate{period: lag * scale, strength: here, blur: scale})
 		}
@@ -211,22 +217,31 @@ func highPass(x []float64, width int) []float64 {
 	return y
 }
 
-// correlation is the autocorrelation of x, which has mean 0, at a lag: over the values that overlap.
-func correlation(x []float64, lag int) float64 {
-	if lag >= len(x) {
+// signal is a series of mean 0 with the sums of its squares, so that a correlation costs one product.
+type signal struct {
+	x       []float64
+	squares []float64 // of all before
+}
+
+func newSignal(x []float64) signal {
+	squares := make([]float64, len(x)+1)
+	for i, v := range x {
+		squares[i+1] = squares[i] + v*v
+	}
+	return signal{x: x, squares: squares}
+}
+
+// correlation is the autocorrelation at a lag, over the values that overlap.
+func (s signal) correlation(lag int) float64 {
+	n := len(s.x) - lag
+	if n <= 0 {
 		return 0
 	}
-	product, early, late := 0.0, 0.0, 0.0
-	a, b := x[:len(x)-lag], x[lag:]
-	for i, v := range a {
-		product += v * b[i]
-		early += v * v
-		late += b[i] * b[i]
-	}
-	if early == 0 || late == 0 {
+	early, late := s.squares[n], s.squares[len(s.x)]-s.squares[lag]
+	if early <= 0 || late <= 0 {
 		return 0
 	}
-	return product / math.Sqrt(early*late)
+	return floats.Dot(s.x[:n], s.x[lag:]) / math.Sqrt(early*late)
 }
 
 // refine finds the period to one step: the octave knew it to some, and the sum of correlations at its first multiples is sharper.
@@ -235,9 +250,9 @@ func refine(x []float64, c candidate) int {
 	period := c.period
 	for step := c.blur; step >= 1; step /= 2 {
 		most := math.Inf(-1)
-		centre := period
+		centre, z := period, averaged(y, step)
 		for try := max(shortest, centre-step); try <= centre+step; try += step {
-			if a := agreementOf(y, try, step); a > most {
+			if a := agreementOf(z, step, try, len(x)); a > most {
 				most, period = a, try
 			}
 		}
@@ -256,31 +271,26 @@ func snap(x []float64, period int, outer []Season) int {
 	return period
 }
 
+// averaged is the means of stretches of a stride.
+func averaged(y []float64, stride int) signal {
+	z := make([]float64, len(y)/stride)
+	for i := range z {
+		z[i] = floats.Sum(y[i*stride:(i+1)*stride]) / float64(stride)
+	}
+	return newSignal(z)
+}
+
 func agreement(x []float64, period, stride int) float64 {
-	return agreementOf(highPass(x, 2*period), period, stride)
+	return agreementOf(averaged(highPass(x, 2*period), stride), stride, period, len(x))
 }
 
 // agreementOf is the mean correlation at the multiples 1, 2, 4, … of the period, of y averaged over a stride. A period that is wrong by a
 // stride is wrong by as many strides as the multiple, which must stay well below the period.
-func agreementOf(y []float64, period, stride int) float64 {
-	sums := make([]float64, len(y)+1)
-	for i, v := range y {
-		sums[i+1] = sums[i] + v
-	}
+func agreementOf(y signal, stride, period, length int) float64 {
 	total, n := 0.0, 0
-	for multiple := 1; multiple == 1 || multiple*stride*8 <= period && (float64(multiple)+1.5)*float64(period) < float64(len(y)); multiple *= 2 {
-		lag := multiple * period
-		product, early, late := 0.0, 0.0, 0.0
-		for i := 0; i+lag+stride <= len(y); i += stride {
-			a, b := sums[i+stride]-sums[i], sums[i+lag+stride]-sums[i+lag]
-			product += a * b
-			early += a * a
-			late += b * b
-		}
-		if early > 0 && late > 0 {
-			total += product / math.Sqrt(early*late)
-			n++
-		}
+	for multiple := 1; multiple == 1 || multiple*stride*3 <= period && (float64(multiple)+1.5)*float64(period) < float64(length); multiple *= 2 {
+		total += y.correlation((multiple*period + stride/2) / stride)
+		n++
 	}
 	if n == 0 {
 		return 0

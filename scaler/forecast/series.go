@@ -4,7 +4,7 @@ import "math"
 
 // scaleShare times mean demand is the scale: demand far above it is modelled in ratios, demand far below it in differences, so that
 // noise about zero is not blown up.
-const scaleShare = 0.1
+const scaleShare = 1
 
 // ceiling is a factor of e.
 const ceiling = 1
