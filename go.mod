@@ -37,8 +37,6 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require gonum.org/v1/gonum v0.17.0 // indirect
-
 require (
 	cel.dev/expr v0.25.2 // indirect
 	github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c // indirect
