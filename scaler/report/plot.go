@@ -219,15 +219,15 @@ func (s *scales) replicasPlot(x *Result) *plot {
 	p.Y = linear(0, s.replicas, p.Bottom, p.Top, 5, true)
 	zero := make([]Number, len(t.Ready))
 	total := make([]Number, len(t.Ready))
-	short := make([]Number, len(t.Ready)) // what is ready where that is not enough, and what is needed elsewhere
+	met := make([]Number, len(t.Ready)) // what is left of the need without what was missing of it
 	for i := range t.Ready {
 		total[i] = t.Ready[i] + t.Loading[i]
-		short[i] = min(t.Ready[i], t.Needed[i])
+		met[i] = t.Needed[i] - t.Missing[i]
 	}
 	p.Shapes = append(p.Shapes,
 		shape{Class: "ready", D: p.band(t, zero, t.Ready)},
 		shape{Class: "loading", D: p.band(t, t.Ready, total)},
-		shape{Class: "missing", D: p.band(t, short, t.Needed)},
+		shape{Class: "missing", D: p.band(t, met, t.Needed)},
 		shape{Class: "desired", D: p.steps(t, t.Desired)},
 		shape{Class: "needed", D: p.steps(t, t.Needed)})
 	p.hover(s, t)
@@ -334,7 +334,7 @@ func (t *Series) describe(s *scales, i, end int) string {
 	lines := []string{
 		moment(s.start, t.From+float64(i)*t.Step) + " for " + duration(float64(end-i)*t.Step),
 		"demand " + spread(t.Demand[i:end]) + "/s", "needed " + spread(t.Needed[i:end]), "desired " + spread(t.Desired[i:end]),
-		"ready " + spread(t.Ready[i:end]), "loading " + spread(t.Loading[i:end]), "waiting " + spread(t.Waiting[i:end]), "late " + short(late),
+		"ready " + spread(t.Ready[i:end]), "loading " + spread(t.Loading[i:end]), "missing " + spread(t.Missing[i:end]), "waiting " + spread(t.Waiting[i:end]), "late " + short(late),
 	}
 	return strings.Join(lines, "\n")
 }

@@ -82,17 +82,21 @@ type Result struct {
 	Series *Series `json:"series,omitempty"`
 }
 
-// Series is what happened over time, one value for each bucket of Step; all lists are of the same length.
+// Series is what happened over time, for each bucket of Step seconds; all lists are of the same length. Values are means over
+// a bucket, Late is a sum.
 type Series struct {
+	From    float64  `json:"fromSeconds"` // of the first bucket, since the trace's start
 	Step    float64  `json:"stepSeconds"`
-	From    float64  `json:"fromSeconds"`     // of the first bucket, since the trace's start
-	Demand  []Number `json:"demandPerSecond"` // mean
-	Needed  []Number `json:"neededReplicas"`  // the most in the bucket
-	Desired []Number `json:"desiredReplicas"` // at its end
-	Ready   []Number `json:"readyReplicas"`   // the fewest in the bucket
-	Loading []Number `json:"loadingReplicas"` // at its end
-	Waiting []Number `json:"waitingRequests"` // at its end
-	Late    []Number `json:"lateRequests"`    // in the bucket
+	Demand  []Number `json:"demandPerSecond"`
+	Needed  []Number `json:"neededReplicas"` // that serve demand without a queue
+	Desired []Number `json:"desiredReplicas"`
+	Ready   []Number `json:"readyReplicas"`
+	Loading []Number `json:"loadingReplicas"`
+	// Missing is by how much ready replicas fell short of those needed; over a bucket it is more than the difference of the
+	// means, since a surplus at another moment does not make up for it.
+	Missing []Number `json:"missingReplicas"`
+	Waiting []Number `json:"waitingRequests"`
+	Late    []Number `json:"lateRequests"`
 }
 
 // Number is a number that may be absent: NaN, and null in JSON.
@@ -133,7 +137,7 @@ func (r *Report) Check() error {
 			continue
 		}
 		n := len(s.Ready)
-		for _, list := range [][]Number{s.Demand, s.Needed, s.Desired, s.Loading, s.Waiting, s.Late} {
+		for _, list := range [][]Number{s.Demand, s.Needed, s.Desired, s.Loading, s.Missing, s.Waiting, s.Late} {
 			if len(list) != n {
 				return fmt.Errorf("results[%d] (%s): the series' lists are of %d and %d buckets", i, r.Results[i].Policy, n, len(list))
 			}

@@ -64,6 +64,7 @@ func wave() *Report {
 			lag := Number(math.Ceil((6 - 5*math.Cos(2*math.Pi*float64(b-2*(2-i))/48)) / 2))
 			late := max(0, needed-lag) * 300
 			s.Demand, s.Needed, s.Desired = append(s.Demand, demand), append(s.Needed, needed), append(s.Desired, lag+1)
+			s.Missing = append(s.Missing, max(0, needed-lag))
 			s.Ready, s.Loading, s.Waiting, s.Late = append(s.Ready, lag), append(s.Loading, 1), append(s.Waiting, 0), append(s.Late, late)
 		}
 		for j := range 5 {
@@ -156,7 +157,7 @@ func TestPageOfLittle(t *testing.T) {
 		{Goal: 1, Results: []Result{{Policy: "hpa", Chosen: true, Attainment: 1, Series: &Series{Step: 60}}}},
 		{Results: []Result{{Policy: "hpa", Chosen: true, Attainment: 0, Series: &Series{
 			Step: 60, Demand: []Number{Absent()}, Needed: []Number{Absent()}, Desired: []Number{1}, Ready: []Number{1},
-			Loading: []Number{0}, Waiting: []Number{0}, Late: []Number{Absent()},
+			Loading: []Number{0}, Missing: []Number{Absent()}, Waiting: []Number{0}, Late: []Number{Absent()},
 		}}}},
 	} {
 		var b bytes.Buffer
