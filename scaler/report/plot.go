@@ -19,8 +19,14 @@ type plot struct {
 	Left, Top, Right, Bottom float64 // edges of the area that is plotted in
 	X, Y                     axis
 	XTitle, YTitle           string
+	Clipped                  []shape // what may leave the area, and is cut at its edge
 	Shapes                   []shape
+	Marks                    []shape // above the others
 	Texts                    []text
+	Outside                  int // results that are not shown
+
+	top   float64      // of the axis of attainments
+	names [][2]float64 // where texts begin
 }
 
 func (p *plot) XTicks() []tick { return p.X.ticks }
@@ -29,6 +35,10 @@ func (p *plot) YTicks() []tick { return p.Y.ticks }
 // XMiddle and YMiddle are where the axes' titles stand.
 func (p *plot) XMiddle() float64 { return (p.Left + p.Right) / 2 }
 func (p *plot) YMiddle() float64 { return (p.Top + p.Bottom) / 2 }
+
+// Inner and Depth are the area's width and height.
+func (p *plot) Inner() float64 { return p.Right - p.Left }
+func (p *plot) Depth() float64 { return p.Bottom - p.Top }
 
 // shape is a path with a class of the style sheet, and perhaps a tooltip.
 type shape struct{ Class, D, Title string }
@@ -44,43 +54,59 @@ const (
 	hoverStrips = 180 // of a time plot: more would be narrower than a pointer
 )
 
-// frontier plots attainment against GPU-hours, one line for each policy over its settings.
+// frontier plots attainment against GPU-hours, one line for each policy over its settings. It shows the region of the chosen
+// results: settings that fall apart or cost a multiple would otherwise press all that matters into a corner.
 func (r *Report) frontier() *plot {
 	p := &plot{
 		Label: "Requests on time against GPU-hours, for each policy over its settings",
 		Width: plotWidth, Height: 430, Left: plotLeft, Top: 14, Right: plotRight, Bottom: 376,
 		XTitle: "GPU-hours, loading included (fewer is better)", YTitle: "requests on time",
 	}
-	var points []*Result
-	for i := range r.Results {
-		if x := &r.Results[i]; x.Attainment.known() {
-			points = append(points, x)
-		}
-	}
-	if len(points) == 0 {
+	shown := r.region()
+	if len(shown) == 0 {
 		return nil
 	}
-	hoursOf := func(x *Result) float64 { return x.GPUHours }
-	onTime := func(x *Result) float64 { return float64(x.Attainment) }
-	least, most := extent(points, hoursOf)
-	worst, best := extent(points, onTime)
+	for i := range r.Results {
+		if r.Results[i].Attainment.known() && !slices.Contains(shown, &r.Results[i]) {
+			p.Outside++
+		}
+	}
+	least, most := extent(shown, func(x *Result) float64 { return x.GPUHours })
+	worst, best := extent(shown, func(x *Result) float64 { return float64(x.Attainment) })
 	margin := max((most-least)*0.03, 1e-3)
 	p.X = linear(max(0, least-margin), most+margin, p.Left, p.Right, 8, false)
-	var top float64
-	p.Y, top = attainments(math.Min(worst, float64(r.Goal)), math.Max(best, float64(r.Goal)), p.Bottom, p.Top)
+	p.Y, p.top = attainments(math.Min(worst, float64(r.Goal)), math.Max(best, float64(r.Goal)), p.Bottom, p.Top)
 	if g := float64(r.Goal); g > 0 {
-		y := p.Y.at(nines(g, top))
+		y := p.Y.at(nines(g, p.top))
 		p.Shapes = append(p.Shapes, shape{Class: "goal", D: segment(p.Left, y, p.Right, y), Title: "goal: " + percent(r.Goal) + " on time"})
 		p.Texts = append(p.Texts, text{Class: "note end", X: px(p.Right - 4), Y: px(y - 5), Text: "goal " + percent(r.Goal)})
 	}
 	for i, policy := range r.policies() {
-		p.curve(r, policy, i, top)
+		p.curve(r, policy, i, shown)
 	}
 	return p
 }
 
+// region are the results that the frontier shows: the chosen ones, and of the others those with at most ten times the late
+// requests that the goal allows (or as many as a chosen one has) and at most half as many GPU-hours more than a chosen one.
+func (r *Report) region() []*Result {
+	lowest, highest := 1-10*(1-float64(r.Goal)), 0.0
+	for _, x := range r.Chosen() {
+		if x.Attainment.known() {
+			lowest, highest = min(lowest, float64(x.Attainment)), max(highest, 1.5*x.GPUHours)
+		}
+	}
+	var shown []*Result
+	for i := range r.Results {
+		if x := &r.Results[i]; x.Chosen && x.Attainment.known() || float64(x.Attainment) >= lowest && x.GPUHours <= highest {
+			shown = append(shown, x)
+		}
+	}
+	return shown
+}
+
 // curve draws one policy's settings, the chosen one larger and named.
-func (p *plot) curve(r *Report, policy string, color int, top float64) {
+func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 	var own []*Result
 	for i := range r.Results {
 		if x := &r.Results[i]; x.Policy == policy && x.Attainment.known() {
@@ -95,28 +121,55 @@ func (p *plot) curve(r *Report, policy string, color int, top float64) {
 		if i == 0 {
 			command = "M"
 		}
-		line.to(command, p.X.at(x.GPUHours), p.Y.at(nines(float64(x.Attainment), top)))
+		line.to(command, p.X.at(x.GPUHours), p.Y.at(nines(float64(x.Attainment), p.top)))
 	}
 	if len(own) > 1 {
-		p.Shapes = append(p.Shapes, shape{Class: "line " + class, D: line.b.String()})
+		p.Clipped = append(p.Clipped, shape{Class: "line " + class, D: line.b.String()})
 	}
 	for _, x := range own {
-		cx, cy := p.X.at(x.GPUHours), p.Y.at(nines(float64(x.Attainment), top))
-		title := fmt.Sprintf("%s %s: %s on time, %s GPU-hours", x.Policy, x.Setting, share(x.Attainment, 3), hours(x.GPUHours))
-		if policy == Clairvoyant {
-			p.Shapes = append(p.Shapes, shape{Class: "limit " + class, D: segment(cx, p.Top, cx, p.Bottom), Title: title + ": the limit"})
+		if slices.Contains(shown, x) {
+			p.mark(x, color)
 		}
-		if x.Chosen {
-			p.Shapes = append(p.Shapes, shape{Class: "chosen " + class, D: marker(color, cx, cy, 8), Title: title})
-			anchor, dx := "", 12.0
-			if cx > p.Right-110 {
-				anchor, dx = " end", -12
-			}
-			p.Texts = append(p.Texts, text{Class: "name " + class + anchor, X: px(cx + dx), Y: px(min(cy+4, p.Bottom-4)), Text: policy})
-			continue
-		}
-		p.Shapes = append(p.Shapes, shape{Class: "dot " + class, D: marker(color, cx, cy, 4), Title: title})
 	}
+}
+
+// mark draws one result.
+func (p *plot) mark(x *Result, color int) {
+	class := colorClass(color)
+	cx, cy := p.X.at(x.GPUHours), p.Y.at(nines(float64(x.Attainment), p.top))
+	title := fmt.Sprintf("%s %s: %s on time, %s GPU-hours", x.Policy, x.Setting, share(x.Attainment, 3), hours(x.GPUHours))
+	if !x.Chosen {
+		p.Shapes = append(p.Shapes, shape{Class: "dot " + class, D: marker(color, cx, cy, 4), Title: title})
+		return
+	}
+	if x.Policy == Clairvoyant {
+		p.Clipped = append(p.Clipped, shape{Class: "limit " + class, D: segment(cx, p.Top, cx, p.Bottom)})
+		title += ": the limit"
+	}
+	p.Marks = append(p.Marks, shape{Class: "chosen " + class, D: marker(color, cx, cy, 8), Title: title})
+	anchor, dx := "", 13.0
+	if cx > p.Right-110 {
+		anchor, dx = " end", -13
+	}
+	p.Texts = append(p.Texts, text{Class: "name " + class + anchor, X: px(cx + dx), Y: px(p.free(cx+dx, cy+4)), Text: x.Policy})
+}
+
+// free is a height near y at which no other name stands.
+func (p *plot) free(x, y float64) float64 {
+	for range 6 {
+		taken := false
+		for _, n := range p.names {
+			if math.Abs(n[0]-x) < 110 && math.Abs(n[1]-y) < 14 {
+				taken = true
+				y = n[1] + 15
+			}
+		}
+		if !taken {
+			break
+		}
+	}
+	p.names = append(p.names, [2]float64{x, y})
+	return y
 }
 
 // policies are the policies' names in the order of their first results: it is the order of their colours.
