@@ -271,6 +271,9 @@ func wait(n Number) string {
 	return duration(math.Round(float64(n)))
 }
 
+// Duration writes a time as the reports do: 1h 30m.
+func Duration(d time.Duration) string { return duration(d.Seconds()) }
+
 // duration writes seconds as people say them: to two units.
 func duration(seconds float64) string {
 	if math.IsNaN(seconds) || math.IsInf(seconds, 0) {

@@ -46,10 +46,10 @@ func (b *backtest) simulate(ctx context.Context, trace *simulate.Trace, m *manif
 		return nil, err
 	}
 	r := &report.Report{
-		Kind: report.Kind, Trace: describe(trace, load, cut), Plant: b.plant.settings(load), Goal: report.Number(b.goal / 100), Tuned: b.tune,
+		Kind: report.Kind, Trace: describe(trace, cut), Plant: b.plant.settings(load), Goal: report.Number(b.goal / 100), Tuned: b.tune,
 	}
 	b.results(r, trace, outcomes)
-	r.Notes = append(b.notes(trace, load, r), s.notes...)
+	r.Notes = append(b.notes(trace, load), s.notes...)
 	return r, nil
 }
 
@@ -182,7 +182,7 @@ func inGap(trace *simulate.Trace, at, width time.Duration) bool {
 }
 
 // describe is the trace for the report.
-func describe(t *simulate.Trace, load *simulate.Load, cut time.Duration) report.Trace {
+func describe(t *simulate.Trace, cut time.Duration) report.Trace {
 	d := report.Trace{Name: t.Name, Seconds: t.Duration().Seconds(), Step: t.Step.Seconds(), ScoredFrom: cut.Seconds(), Mean: report.Absent(), Peak: report.Absent()}
 	if t.Start.Year() > 1970 { // else its times count from its beginning
 		d.Start = t.Start
@@ -238,12 +238,16 @@ func (p *plantOptions) settings(load *simulate.Load) []report.Setting {
 }
 
 // notes are what a reader should know before believing the numbers.
-func (b *backtest) notes(t *simulate.Trace, load *simulate.Load, r *report.Report) []string {
+func (b *backtest) notes(t *simulate.Trace, load *simulate.Load) []string {
 	var notes []string
 	notes = append(notes, fmt.Sprintf("a replica can do %.3g requests per second at most: %s on average take one of its %d slots each",
 		load.Capacity(), time.Duration(float64(b.plant.slots)/load.Capacity()*float64(time.Second)).Round(time.Millisecond), b.plant.slots))
 	if n, length := t.Gaps(); n > 0 {
-		notes = append(notes, fmt.Sprintf("the trace has %d gaps, %s in all: no demand is known there, no policy decides, and nothing of it is scored", n, length))
+		gaps := "a gap of " + report.Duration(length)
+		if n > 1 {
+			gaps = fmt.Sprintf("%d gaps, %s in all", n, report.Duration(length))
+		}
+		notes = append(notes, "the trace has "+gaps+": no demand is known there, no policy decides, and nothing of it is scored")
 	}
 	if b.tune && t.Duration() < 48*time.Hour {
 		notes = append(notes, "half of the trace is less than a day: what is tuned on it knows nothing of a day's wave")
