@@ -249,7 +249,9 @@ func TestDemandFromPrometheus(t *testing.T) {
 // TestBetter holds the choice to what it says, over all pairs of a few results.
 func TestBetter(t *testing.T) {
 	const goal = 0.99
-	r := func(onTime, hours float64) simulate.Result { return simulate.Result{Attainment: onTime, ReplicaHours: hours} }
+	r := func(onTime, hours float64) simulate.Result {
+		return simulate.Result{Attainment: onTime, ReplicaHours: hours}
+	}
 	order := []simulate.Result{r(0.99, 10), r(1, 11), r(0.999, 12), r(0.98, 3), r(0.98, 5), r(0.2, 1)}
 	for i := range order {
 		for j := range order {
