@@ -59,11 +59,12 @@ func rooms() table {
 		{"api/v1alpha1", edge, nil},
 
 		{"scaler/hpa", core, nil},
+		{"scaler/hpa/kube", edge, []string{"scaler/hpa"}},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler/hpa", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler/hpa", "scaler/hpa/kube", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
