@@ -11,9 +11,11 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
 
 	"headroom.dev/headroom/api/v1alpha1"
 )
@@ -95,15 +97,26 @@ func blank(document []byte) bool {
 }
 
 func (m *manifests) decode(decoder runtime.Decoder, where string, document []byte) error {
-	object, kind, err := decoder.Decode(document, nil, nil)
+	var meta metav1.TypeMeta
+	if err := yaml.Unmarshal(document, &meta); err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	kind := meta.GroupVersionKind()
+	ours := kind.Group == v1alpha1.Group && kind.Kind == v1alpha1.KindScalePolicy
 	switch {
-	case kind != nil && kind.Group == autoscalingv2.GroupName && kind.Kind == "HorizontalPodAutoscaler" && kind.Version != "v2":
-		return fmt.Errorf("%s: apiVersion: is %s, must be autoscaling/v2", where, kind.GroupVersion())
-	case runtime.IsNotRegisteredError(err) && kind.Group == v1alpha1.Group, err != nil && !runtime.IsNotRegisteredError(err):
-		return fmt.Errorf("%s: %s", where, strings.TrimPrefix(err.Error(), "strict decoding error: "))
-	case err != nil:
+	case kind.Kind == "" || kind.Version == "":
+		return fmt.Errorf("%s: has no apiVersion or no kind", where)
+	case kind.Group == autoscalingv2.GroupName && kind.Kind == "HorizontalPodAutoscaler" && kind.Version != "v2":
+		return fmt.Errorf("%s: apiVersion: is %s, must be autoscaling/v2", where, meta.APIVersion)
+	case ours && kind.Version != v1alpha1.Version:
+		return fmt.Errorf("%s: apiVersion: is %s, must be %s", where, meta.APIVersion, v1alpha1.GroupVersion())
+	case !ours && kind.Group != autoscalingv2.GroupName && meta.APIVersion != "v1", meta.APIVersion == "v1" && kind.Kind != "List":
 		m.passed = append(m.passed, kind.Kind)
 		return nil
+	}
+	object, _, err := decoder.Decode(document, nil, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %s", where, strings.TrimPrefix(err.Error(), "strict decoding error: "))
 	}
 	switch x := object.(type) {
 	case *corev1.List:

@@ -2,21 +2,31 @@ package app
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
-	"headroom.dev/headroom/scaler"
+	"headroom.dev/headroom/scaler/hpa"
 	"headroom.dev/headroom/scaler/report"
 	"headroom.dev/headroom/scaler/simulate"
 )
 
-// policyNames are those that --policies knows, in the order in which they are shown.
-func policyNames() []string { return []string{"hpa", "headroom", report.Clairvoyant} }
+// The policies, in the order in which they are shown.
+const (
+	policyHPA       = "hpa"
+	policyKEDA      = "keda"
+	policyLastValue = "last-value"
+	policyHeadroom  = "headroom"
+)
+
+func policyNames() []string {
+	return []string{policyHPA, policyKEDA, policyLastValue, policyHeadroom, report.Clairvoyant}
+}
 
 func shapeNames() []string { return simulate.Shapes() }
 
 func checkShape(shape string, length time.Duration) error {
-	_, err := simulate.Synthetic(shape, length, 1)
-	if err != nil {
+	if _, err := simulate.Synthetic(shape, length, 1); err != nil {
 		return fmt.Errorf("--synthetic: %w", err)
 	}
 	return nil
@@ -31,57 +41,99 @@ func (d *demandOptions) makeUp(seed uint64) (*simulate.Trace, error) {
 	return t.Scaled(d.peak, false), nil
 }
 
-// service is what the policies are told.
-type service struct {
-	capacity float64 // requests per second of a replica, as the plant has it
-	scaler   scaler.Config
-	target   float64
-	notes    []string
-}
-
 // candidate is a policy at one setting. Policies remember, so each run has its own.
 type candidate struct {
 	family string
-	own    bool
+	own    bool // it is the manifest's own setting
 	policy func() simulate.Policy
 }
 
-// service reads the manifests, and the bounds from them into the plant.
-func (b *backtest) service(m *manifests, plant *simulate.Plant) (*service, error) {
-	s := &service{capacity: plant.Capacity()}
-	s.target = 0.7 * s.capacity
-	if b.target > 0 {
-		s.target = b.target
+// factors of the HPA's targets that are tried beside the manifest's own: few for the frontier, finer steps for tuning. Above 1
+// they are for targets that leave much room.
+func (b *backtest) factors() []float64 {
+	switch {
+	case b.tune:
+		return steps(0.3, 1.6, 0.1)
+	case b.frontier:
+		return []float64{0.5, 0.65, 0.8, 1.15, 1.3, 1.5}
 	}
-	s.scaler.Policy = scaler.Policy{Min: plant.Min, Max: plant.Max, Capacity: b.plant.capacity}
-	return s, nil
+	return nil
 }
 
-// candidates are all policies at all settings to try.
+// utilizations are those of their capacity at which replicas are planned to run.
+func (b *backtest) utilizations() []float64 {
+	switch {
+	case b.tune:
+		return steps(0.3, 1, 0.05)
+	case b.frontier:
+		return []float64{0.5, 0.6, 0.7, 0.8, 0.9, 1}
+	}
+	return nil
+}
+
+// steps are from first to last, rounded to hundredths.
+func steps(first, last, step float64) []float64 {
+	var list []float64
+	for i := 0; first+float64(i)*step <= last+1e-9; i++ {
+		list = append(list, math.Round((first+float64(i)*step)*100)/100)
+	}
+	return list
+}
+
+// candidates are all policies at all settings to try, the own one of each first.
 func (b *backtest) candidates(s *service) []candidate {
 	var list []candidate
-	add := func(family string, own bool, policy func() simulate.Policy) {
-		if own || b.tune || b.frontier {
-			list = append(list, candidate{family, own, policy})
-		}
-	}
 	for _, family := range b.policies {
 		switch family {
-		case "hpa":
-			for _, f := range []float64{1, 0.4, 0.55, 0.7, 0.85, 1.15, 1.3} {
-				add(family, f == 1, func() simulate.Policy { return &simulate.HPA{Target: s.target * f, Window: 5 * time.Minute} })
+		case policyHPA, policyKEDA:
+			list = append(list, b.autoscalers(family, &s.hpa)...)
+		case policyLastValue, policyHeadroom:
+			own := s.scaler.Policy.Utilization
+			if own == 0 {
+				own = 0.8
 			}
-		case "headroom":
-			for _, u := range []float64{0.8, 0.5, 0.6, 0.7, 0.9, 1} {
+			for i, u := range append([]float64{own}, b.utilizations()...) {
+				if i > 0 && u == own {
+					continue
+				}
 				c := s.scaler
 				c.Policy.Utilization = u
-				add(family, u == 0.8, func() simulate.Policy { return &simulate.Headroom{Config: c} })
+				c.NoForecast = c.NoForecast || family == policyLastValue
+				list = append(list, candidate{family, i == 0, func() simulate.Policy { return &simulate.Headroom{Config: c, Label: family} }})
 			}
 		case report.Clairvoyant:
-			for _, u := range []float64{1, 0.8, 0.9, 1.05, 1.1} {
-				add(family, u == 1, func() simulate.Policy { return &simulate.Clairvoyant{Utilization: u} })
+			for i, u := range []float64{1, 0.9, 1.05, 1.1, 1.15, 1.2, 1.3} {
+				list = append(list, candidate{family, i == 0, func() simulate.Policy { return &simulate.Clairvoyant{Utilization: u} }})
 			}
 		}
+	}
+	return list
+}
+
+// autoscalers are the HPA at its own targets, and at others; for KEDA with its metrics as an external one that is polled, which
+// is what KEDA gives an HPA.
+func (b *backtest) autoscalers(family string, own *hpa.Autoscaler) []candidate {
+	const poll = 30 * time.Second // KEDA's default
+	var list []candidate
+	for i, f := range append([]float64{1}, b.factors()...) {
+		if i > 0 && f == 1 {
+			continue
+		}
+		a := *own
+		a.Metrics = slices.Clone(own.Metrics)
+		for j := range a.Metrics {
+			m := &a.Metrics[j]
+			m.Target = max(int64(math.Round(float64(m.Target)*f)), 1)
+			if family == policyKEDA && m.Source == hpa.Pods {
+				m.Source = hpa.External
+			}
+		}
+		list = append(list, candidate{family, i == 0, func() simulate.Policy {
+			if family == policyKEDA {
+				return &simulate.StockHPA{Autoscaler: a, Poll: poll, Label: family}
+			}
+			return &simulate.StockHPA{Autoscaler: a}
+		}})
 	}
 	return list
 }

@@ -46,7 +46,7 @@ func (b *backtest) simulate(ctx context.Context, trace *simulate.Trace, m *manif
 		return nil, err
 	}
 	r := &report.Report{
-		Kind: report.Kind, Trace: describe(trace, cut), Plant: b.plant.settings(load), Goal: report.Number(b.goal / 100), Tuned: b.tune,
+		Kind: report.Kind, Trace: describe(trace, cut), Plant: b.plant.settings(load, &plant), Goal: report.Number(b.goal / 100), Tuned: b.tune,
 	}
 	b.results(r, trace, outcomes)
 	r.Notes = append(b.notes(trace, load), s.notes...)
@@ -222,7 +222,7 @@ func busiest(list []simulate.Request) float64 {
 }
 
 // settings are the plant's, in the words of the flags.
-func (p *plantOptions) settings(load *simulate.Load) []report.Setting {
+func (p *plantOptions) settings(load *simulate.Load, plant *simulate.Plant) []report.Setting {
 	list := []report.Setting{
 		setting("startup", p.startUp.String()+" ± "+p.jitter.String()), setting("scheduling", &p.scheduling), setting("slots", p.slots),
 	}
@@ -232,7 +232,7 @@ func (p *plantOptions) settings(load *simulate.Load) []report.Setting {
 		list = append(list, setting("service-time", &p.serviceTime))
 	}
 	list = append(list,
-		setting("gpus-per-replica", p.gpus), setting("metric-delay", &p.metricDelay), setting("metric-window", &p.metricWindow),
+		setting("replicas", fmt.Sprintf("%d to %d", plant.Min, plant.Max)), setting("gpus-per-replica", p.gpus), setting("metric-delay", &p.metricDelay), setting("metric-window", &p.metricWindow),
 		setting("late-after", &p.lateAfter), setting("timeout", &p.timeout), setting("drain", &p.drain), setting("seed", p.seed))
 	return list
 }
