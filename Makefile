@@ -65,6 +65,10 @@ test-servers: build ## Run the same rules over the embedded store, Prometheus an
 test-gpu: ## On a machine with an NVIDIA GPU: hold what is read to nvidia-smi and known kernels, write docs/nvml-costs.md; three minutes
 	HEADROOM_TEST_GPU=1 HEADROOM_NVML_COSTS=$(CURDIR)/docs/nvml-costs.md $(GO) test ./gpu/nvml -count=1 -v -run 'TestHardware$$' $(TEST_FLAGS)
 
+.PHONY: test-kpa-exact
+test-kpa-exact: ## Drive Knative's own autoscaler and scaler/kpa through the same weeks; five minutes (TEST_FLAGS="-seed 7 -run X")
+	$(GO) -C scaler/kpa/exact test . -count=1 -timeout 40m -v $(TEST_FLAGS)
+
 ##@ Measure
 
 .PHONY: bench-loop

@@ -59,6 +59,7 @@ func rooms() table {
 		{"api/v1alpha1", edge, nil},
 
 		{"scaler/hpa", core, nil},
+		{"scaler/kpa", core, nil},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
