@@ -1,4 +1,4 @@
-// Package kpa is Knative's pod autoscaler (knative.dev/serving 0.51) over plain structs and virtual time: the windows
+// Package kpa is Knative's pod autoscaler (knative.dev/serving 0.50) over plain structs and virtual time: the windows
 // of pkg/autoscaler/aggregation, the decisions of pkg/autoscaler/scaling and what pkg/reconciler/autoscaling/kpa makes
 // of them.
 //
