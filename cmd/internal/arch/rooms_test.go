@@ -61,9 +61,10 @@ func rooms() table {
 		{"scaler", core, []string{"scaler/forecast"}},
 		{"scaler/hpa", core, nil},
 		{"scaler/forecast", core, nil},
-		{"scaler/simulate", core, []string{"scaler", "scaler/hpa", "scaler/forecast"}},
+		{"scaler/simulate", core, []string{"scaler", "scaler/hpa", "scaler/kpa", "scaler/forecast"}},
 		{"scaler/report", core, nil},
 		{"scaler/hpa/kube", edge, []string{"scaler/hpa"}},
+		{"scaler/kpa", core, nil},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
