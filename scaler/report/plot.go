@@ -312,15 +312,17 @@ func (s *scales) latePlot(x *Result) *plot {
 // steps draws a value as the stairs it is: it holds over its bucket. What is absent is left open.
 func (p *plot) steps(t *Series, values []Number) string {
 	var line path
-	open := false
+	open, before := false, Absent()
 	for i, v := range values {
+		same := v == before
+		before = v
 		if !v.known() {
 			open = false
 			continue
 		}
 		x, y := p.X.at(t.From+float64(i)*t.Step), p.Y.at(float64(v))
 		next := p.X.at(t.From + float64(i+1)*t.Step)
-		if open && i > 0 && v == values[i-1] {
+		if open && same {
 			fmt.Fprintf(&line.b, "H%s", px(next))
 			continue
 		}
@@ -346,7 +348,7 @@ func (p *plot) band(t *Series, lower, upper []Number) string {
 			continue
 		}
 		end := i
-		for filled(end) {
+		for filled(end) { // false at the lists' end
 			end++
 		}
 		area.to("M", p.X.at(t.From+float64(i)*t.Step), p.Y.at(float64(lower[i])))

@@ -284,15 +284,15 @@ func duration(seconds float64) string {
 	}
 	units := []struct {
 		name string
-		size time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	left := time.Duration(math.Round(seconds)) * time.Second
+		size int
+	}{{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}
+	left := int(math.Round(seconds))
 	var parts []string
 	for _, u := range units {
 		n := left / u.size
-		left -= n * u.size
+		left %= u.size
 		if n > 0 {
-			parts = append(parts, strconv.Itoa(int(n))+u.name)
+			parts = append(parts, strconv.Itoa(n)+u.name)
 		}
 		if len(parts) > 0 && (len(parts) == 2 || n == 0) {
 			break

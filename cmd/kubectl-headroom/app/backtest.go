@@ -36,17 +36,16 @@ type backtest struct {
 
 // plantOptions are about what is simulated.
 type plantOptions struct {
-	startUp, jitter, scheduling    span
-	slots                          int
-	serviceTime                    span
-	prefill, decode                float64
-	gpus                           float64
-	metricDelay, metricWindow      span
-	lateAfter, timeout, drain      span
-	capacity                       float64
-	min, max                       int32
-	seed                           uint64
-	minSet, maxSet, capacityStated bool
+	startUp, jitter, scheduling span
+	slots                       int
+	serviceTime                 span
+	prefill, decode             float64
+	gpus                        float64
+	metricDelay, metricWindow   span
+	lateAfter, timeout, drain   span
+	capacity                    float64
+	min, max                    int32
+	seed                        uint64
 }
 
 func (o *options) backtest() *cobra.Command {
@@ -76,7 +75,6 @@ func (o *options) backtest() *cobra.Command {
   kubectl headroom backtest --trace AzureLLMInferenceTrace_conv.csv --slots 32 --gpus-per-replica 2 -o json`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b.plant.minSet, b.plant.maxSet = cmd.Flags().Changed("min"), cmd.Flags().Changed("max")
 			return b.run(cmd.Context())
 		},
 	}
@@ -137,20 +135,13 @@ func (b *backtest) check() error {
 			return fmt.Errorf("--policies: %q is none of %s", name, strings.Join(policyNames(), ", "))
 		}
 	}
-	p := &b.plant
-	for _, n := range []struct {
-		flag        string
-		value, most float64
-		zero        bool
-	}{
-		{"goal", b.goal, 100, false}, {"gpus-per-replica", p.gpus, 1024, false}, {"target", b.target, math.MaxFloat64, true},
-		{"capacity", p.capacity, math.MaxFloat64, true}, {"prefill-tokens-per-second", p.prefill, math.MaxFloat64, false},
-		{"tokens-per-second", p.decode, math.MaxFloat64, false},
-	} {
-		if math.IsNaN(n.value) || n.value < 0 || n.value == 0 && !n.zero || n.value > n.most {
-			return fmt.Errorf("--%s: %v is not a positive number%s", n.flag, n.value, upTo(n.most))
-		}
+	if err := b.numbers(); err != nil {
+		return err
 	}
+	if !slices.Contains(simulate.Measured(), b.metric) {
+		return fmt.Errorf("--metric: %q is none of %s", b.metric, strings.Join(simulate.Measured(), ", "))
+	}
+	p := &b.plant
 	switch {
 	case p.min < 1:
 		return fmt.Errorf("--min: %d is below 1", p.min)
@@ -161,6 +152,28 @@ func (b *backtest) check() error {
 	}
 	if err := p.simulated().Validate(); err != nil {
 		return fmt.Errorf("the plant's flags contradict each other: %w", err)
+	}
+	return nil
+}
+
+// numbers checks those that may be fractions.
+func (b *backtest) numbers() error {
+	p := &b.plant
+	for _, n := range []struct {
+		flag        string
+		value, most float64
+		zero        bool
+	}{
+		{"goal", b.goal, 100, false},
+		{"gpus-per-replica", p.gpus, 1024, false},
+		{"target", b.target, math.MaxFloat64, true},
+		{"capacity", p.capacity, math.MaxFloat64, true},
+		{"prefill-tokens-per-second", p.prefill, math.MaxFloat64, false},
+		{"tokens-per-second", p.decode, math.MaxFloat64, false},
+	} {
+		if math.IsNaN(n.value) || n.value < 0 || n.value == 0 && !n.zero || n.value > n.most {
+			return fmt.Errorf("--%s: %v is not a positive number%s", n.flag, n.value, upTo(n.most))
+		}
 	}
 	return nil
 }

@@ -56,6 +56,23 @@ func (d *demandOptions) addTo(fs *pflag.FlagSet) {
 }
 
 func (d *demandOptions) check() error {
+	if err := d.combination(); err != nil {
+		return err
+	}
+	if d.synthetic != "" {
+		return checkShape(d.synthetic, time.Duration(d.length))
+	}
+	if d.server.URL == "" {
+		return nil
+	}
+	if err := d.server.Validate(); err != nil {
+		return fmt.Errorf("--from-prometheus: %w", err)
+	}
+	return nil
+}
+
+// combination checks the flags against each other.
+func (d *demandOptions) combination() error {
 	sources := 0
 	for _, s := range []string{d.trace, d.server.URL, d.synthetic} {
 		if s != "" {
@@ -75,15 +92,6 @@ func (d *demandOptions) check() error {
 		return errors.New("--column and --per-second are about --trace")
 	case !(d.peak > 0) || math.IsInf(d.peak, 0):
 		return fmt.Errorf("--peak: %v is not a positive number", d.peak)
-	}
-	if d.synthetic != "" {
-		return checkShape(d.synthetic, time.Duration(d.length))
-	}
-	if d.server.URL == "" {
-		return nil
-	}
-	if err := d.server.Validate(); err != nil {
-		return fmt.Errorf("--from-prometheus: %w", err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -44,7 +45,7 @@ func readManifests(paths []string) (*manifests, error) {
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	m := &manifests{}
 	for _, path := range paths {
-		b, err := os.ReadFile(path)
+		b, err := os.ReadFile(path) //nolint:gosec // the user names it
 		if err != nil {
 			return nil, fmt.Errorf("-f: %w", err)
 		}
@@ -101,17 +102,12 @@ func (m *manifests) decode(decoder runtime.Decoder, where string, document []byt
 	if err := yaml.Unmarshal(document, &meta); err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	kind := meta.GroupVersionKind()
-	ours := kind.Group == v1alpha1.Group && kind.Kind == v1alpha1.KindScalePolicy
-	switch {
-	case kind.Kind == "" || kind.Version == "":
-		return fmt.Errorf("%s: has no apiVersion or no kind", where)
-	case kind.Group == autoscalingv2.GroupName && kind.Kind == "HorizontalPodAutoscaler" && kind.Version != "v2":
-		return fmt.Errorf("%s: apiVersion: is %s, must be autoscaling/v2", where, meta.APIVersion)
-	case ours && kind.Version != v1alpha1.Version:
-		return fmt.Errorf("%s: apiVersion: is %s, must be %s", where, meta.APIVersion, v1alpha1.GroupVersion())
-	case !ours && kind.Group != autoscalingv2.GroupName && meta.APIVersion != "v1", meta.APIVersion == "v1" && kind.Kind != "List":
-		m.passed = append(m.passed, kind.Kind)
+	wanted, err := wants(&meta)
+	if err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	if !wanted {
+		m.passed = append(m.passed, meta.Kind)
 		return nil
 	}
 	object, _, err := decoder.Decode(document, nil, nil)
@@ -135,8 +131,29 @@ func (m *manifests) decode(decoder runtime.Decoder, where string, document []byt
 			return fmt.Errorf("%s: a second ScalePolicy, %s, beside %s (%s): one can be tried at a time", where, x.Name, m.policy.Name, m.policyFrom)
 		}
 		m.policy, m.policyFrom = x, where
-	default:
-		m.passed = append(m.passed, kind.Kind)
 	}
 	return nil
+}
+
+// wants says whether a document is one to read. Of the kinds that are, a version that is not known is an error.
+func wants(meta *metav1.TypeMeta) (bool, error) {
+	kind := meta.GroupVersionKind()
+	version := ""
+	switch (schema.GroupKind{Group: kind.Group, Kind: kind.Kind}) {
+	case schema.GroupKind{Group: autoscalingv2.GroupName, Kind: "HorizontalPodAutoscaler"}:
+		version = autoscalingv2.SchemeGroupVersion.Version
+	case schema.GroupKind{Group: v1alpha1.Group, Kind: v1alpha1.KindScalePolicy}:
+		version = v1alpha1.Version
+	case schema.GroupKind{Kind: "List"}:
+		version = corev1.SchemeGroupVersion.Version
+	}
+	switch {
+	case kind.Kind == "" || kind.Version == "":
+		return false, errors.New("has no apiVersion or no kind")
+	case version == "":
+		return false, nil
+	case kind.Version != version:
+		return false, fmt.Errorf("apiVersion: is %s, must be %s", meta.APIVersion, schema.GroupVersion{Group: kind.Group, Version: version})
+	}
+	return true, nil
 }

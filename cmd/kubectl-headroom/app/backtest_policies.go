@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"headroom.dev/headroom/scaler"
 	"headroom.dev/headroom/scaler/hpa"
 	"headroom.dev/headroom/scaler/report"
 	"headroom.dev/headroom/scaler/simulate"
@@ -14,13 +15,14 @@ import (
 // The policies, in the order in which they are shown.
 const (
 	policyHPA       = "hpa"
+	policyKPA       = "kpa"
 	policyKEDA      = "keda"
 	policyLastValue = "last-value"
 	policyHeadroom  = "headroom"
 )
 
 func policyNames() []string {
-	return []string{policyHPA, policyKEDA, policyLastValue, policyHeadroom, report.Clairvoyant}
+	return []string{policyHPA, policyKPA, policyKEDA, policyLastValue, policyHeadroom, report.Clairvoyant}
 }
 
 func shapeNames() []string { return simulate.Shapes() }
@@ -80,60 +82,72 @@ func steps(first, last, step float64) []float64 {
 	return list
 }
 
+// around is a policy's own setting, and the others once each.
+func around(own float64, others []float64) []float64 {
+	list := []float64{own}
+	for _, v := range others {
+		if v != own {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
 // candidates are all policies at all settings to try, the own one of each first.
 func (b *backtest) candidates(s *service) []candidate {
 	var list []candidate
+	add := func(family string, own bool, policy func() simulate.Policy) {
+		list = append(list, candidate{family, own, policy})
+	}
 	for _, family := range b.policies {
 		switch family {
 		case policyHPA, policyKEDA:
-			list = append(list, b.autoscalers(family, &s.hpa)...)
-		case policyLastValue, policyHeadroom:
-			own := s.scaler.Policy.Utilization
-			if own == 0 {
-				own = 0.8
+			for i, f := range around(1, b.factors()) {
+				add(family, i == 0, autoscaler(family, &s.hpa, f))
 			}
-			for i, u := range append([]float64{own}, b.utilizations()...) {
-				if i > 0 && u == own {
-					continue
-				}
+		case policyKPA:
+			for i, u := range around(usualUtilization, b.utilizations()) { // Knative's default too
+				add(family, i == 0, func() simulate.Policy { return &simulate.KPA{Utilization: u} })
+			}
+		case policyLastValue, policyHeadroom:
+			for i, u := range around(ownUtilization(&s.scaler), b.utilizations()) {
 				c := s.scaler
 				c.Policy.Utilization = u
 				c.NoForecast = c.NoForecast || family == policyLastValue
-				list = append(list, candidate{family, i == 0, func() simulate.Policy { return &simulate.Headroom{Config: c, Label: family} }})
+				add(family, i == 0, func() simulate.Policy { return &simulate.Headroom{Config: c, Label: family} })
 			}
 		case report.Clairvoyant:
 			for i, u := range []float64{1, 0.9, 1.05, 1.1, 1.15, 1.2, 1.3} {
-				list = append(list, candidate{family, i == 0, func() simulate.Policy { return &simulate.Clairvoyant{Utilization: u} }})
+				add(family, i == 0, func() simulate.Policy { return &simulate.Clairvoyant{Utilization: u} })
 			}
 		}
 	}
 	return list
 }
 
-// autoscalers are the HPA at its own targets, and at others; for KEDA with its metrics as an external one that is polled, which
-// is what KEDA gives an HPA.
-func (b *backtest) autoscalers(family string, own *hpa.Autoscaler) []candidate {
-	const poll = 30 * time.Second // KEDA's default
-	var list []candidate
-	for i, f := range append([]float64{1}, b.factors()...) {
-		if i > 0 && f == 1 {
-			continue
-		}
-		a := *own
-		a.Metrics = slices.Clone(own.Metrics)
-		for j := range a.Metrics {
-			m := &a.Metrics[j]
-			m.Target = max(int64(math.Round(float64(m.Target)*f)), 1)
-			if family == policyKEDA && m.Source == hpa.Pods {
-				m.Source = hpa.External
-			}
-		}
-		list = append(list, candidate{family, i == 0, func() simulate.Policy {
-			if family == policyKEDA {
-				return &simulate.StockHPA{Autoscaler: a, Poll: poll, Label: family}
-			}
-			return &simulate.StockHPA{Autoscaler: a}
-		}})
+func ownUtilization(c *scaler.Config) float64 {
+	if u := c.Policy.Utilization; u != 0 {
+		return u
 	}
-	return list
+	return 0.8 // the scaler's default
+}
+
+// autoscaler makes the HPA with its targets times a factor; for KEDA with its metrics as external ones that are polled, which
+// is what KEDA gives an HPA.
+func autoscaler(family string, own *hpa.Autoscaler, factor float64) func() simulate.Policy {
+	a := *own
+	a.Metrics = slices.Clone(own.Metrics)
+	for j := range a.Metrics {
+		m := &a.Metrics[j]
+		m.Target = max(int64(math.Round(float64(m.Target)*factor)), 1)
+		if family == policyKEDA && m.Source == hpa.Pods {
+			m.Source = hpa.External
+		}
+	}
+	return func() simulate.Policy {
+		if family == policyKEDA {
+			return &simulate.StockHPA{Autoscaler: a, Poll: 30 * time.Second, Label: family} // its default
+		}
+		return &simulate.StockHPA{Autoscaler: a}
+	}
 }

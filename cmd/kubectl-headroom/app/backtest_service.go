@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,7 +117,7 @@ func readHPA(h *autoscalingv2.HorizontalPodAutoscaler) (hpa.Autoscaler, error) {
 
 // checkMetric finds metrics that the plant does not have.
 func checkMetric(m *autoscalingv2.MetricSpec) error {
-	field, name := "", ""
+	var field, name string
 	switch {
 	case m.Type == autoscalingv2.PodsMetricSourceType && m.Pods != nil:
 		field, name = "pods", m.Pods.Metric.Name
@@ -137,7 +138,7 @@ func checkMetric(m *autoscalingv2.MetricSpec) error {
 	return nil
 }
 
-// readPolicy reads a ScalePolicy. What the CRD's schema refuses is refused here too, since no API server has seen it.
+// readPolicy reads a ScalePolicy.
 func (s *service) readPolicy(spec *v1alpha1.ScalePolicySpec) error {
 	p := &s.scaler.Policy
 	p.Min, p.Max = 1, spec.MaxReplicas
@@ -163,6 +164,21 @@ func (s *service) readPolicy(spec *v1alpha1.ScalePolicySpec) error {
 	if spec.Demand.Concurrency != nil {
 		p.Concurrency = *spec.Demand.Concurrency
 	}
+	if spec.Demand.Query != "" {
+		s.notes = append(s.notes, "spec.demand.query is taken to be the trace's requests per second")
+	}
+	if spec.SLO != nil && p.Capacity == 0 {
+		s.notes = append(s.notes, fmt.Sprintf("spec.slo: the plant has no %s; capacity is learnt from requests that wait", spec.SLO.Metric))
+	}
+	if len(spec.Schedule) > 0 {
+		s.notes = append(s.notes, "spec.schedule is left out: its floors are not simulated")
+	}
+	return checkPolicy(spec, p)
+}
+
+// checkPolicy refuses what the CRD's schema does, since no API server has seen the policy, and demand that no trace has.
+func checkPolicy(spec *v1alpha1.ScalePolicySpec, p *scaler.Policy) error {
+	demand := spec.Demand.Metric
 	switch {
 	case p.Max < 1:
 		return fmt.Errorf("spec.maxReplicas: is %d, must be at least 1", p.Max)
@@ -171,17 +187,11 @@ func (s *service) readPolicy(spec *v1alpha1.ScalePolicySpec) error {
 	case spec.CapacityPerReplica != nil && p.Capacity <= 0:
 		return fmt.Errorf("spec.capacityPerReplica: is %s, must be positive", spec.CapacityPerReplica)
 	case spec.CapacityPerReplica == nil && spec.SLO == nil:
-		return fmt.Errorf("spec.slo: is not set, nor is capacityPerReplica: nothing says how much a replica can serve")
+		return errors.New("spec.slo: is not set, nor is capacityPerReplica: nothing says how much a replica can serve")
 	case demand != "" && spec.Demand.Query != "":
-		return fmt.Errorf("spec.demand: has both metric and query")
+		return errors.New("spec.demand: has both metric and query")
 	case !slices.Contains([]string{"", "requests_per_second", "requests_in_flight"}, demand):
 		return fmt.Errorf("spec.demand.metric: the plant has no %s that adds up; it has requests_per_second, requests_in_flight", demand)
-	}
-	if spec.Demand.Query != "" {
-		s.notes = append(s.notes, "spec.demand.query is taken to be the trace's requests per second")
-	}
-	if spec.SLO != nil && p.Capacity == 0 {
-		s.notes = append(s.notes, fmt.Sprintf("spec.slo: the plant has no %s; capacity is learnt from requests that wait", spec.SLO.Metric))
 	}
 	return nil
 }
