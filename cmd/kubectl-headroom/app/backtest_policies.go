@@ -40,7 +40,7 @@ func (d *demandOptions) makeUp(seed uint64) (*simulate.Trace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--synthetic: %w", err)
 	}
-	return t.Scaled(d.peak, false), nil
+	return t.Scaled(d.peak), nil
 }
 
 // candidate is a policy at one setting. Policies remember, so each run has its own.

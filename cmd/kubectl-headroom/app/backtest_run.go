@@ -94,11 +94,11 @@ func (b *backtest) results(r *report.Report, trace *simulate.Trace, outcomes []o
 		case !found:
 			chosen[o.family] = i
 		case o.family == report.Clairvoyant:
-			if better(&o.scored, &outcomes[best].scored, b.goal/100) {
+			if o.scored.Better(&outcomes[best].scored, b.goal/100) {
 				chosen[o.family] = i
 			}
 		case b.tune:
-			if better(&o.choose, &outcomes[best].choose, b.goal/100) {
+			if o.choose.Better(&outcomes[best].choose, b.goal/100) {
 				chosen[o.family] = i
 			}
 		case o.own:
@@ -109,18 +109,6 @@ func (b *backtest) results(r *report.Report, trace *simulate.Trace, outcomes []o
 		o := &outcomes[i]
 		r.Results = append(r.Results, b.result(trace, o, chosen[o.family] == i))
 	}
-}
-
-// better: fewer hours among those that reach the goal, else more on time.
-func better(x, than *simulate.Result, goal float64) bool {
-	reaches, reached := x.Attainment >= goal, than.Attainment >= goal
-	switch {
-	case reaches != reached:
-		return reaches
-	case reaches || x.Attainment == than.Attainment:
-		return x.ReplicaHours < than.ReplicaHours
-	}
-	return x.Attainment > than.Attainment
 }
 
 func (b *backtest) result(trace *simulate.Trace, o *outcome, chosen bool) report.Result {

@@ -255,7 +255,7 @@ func TestBetter(t *testing.T) {
 	order := []simulate.Result{r(0.99, 10), r(1, 11), r(0.999, 12), r(0.98, 3), r(0.98, 5), r(0.2, 1)}
 	for i := range order {
 		for j := range order {
-			assert.Equal(t, i < j, better(&order[i], &order[j], goal), "%d, %d", i, j)
+			assert.Equal(t, i < j, (&order[i]).Better(&order[j], goal), "%d, %d", i, j)
 		}
 	}
 }
