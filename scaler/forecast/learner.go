@@ -244,10 +244,11 @@ func (l *learner) settle(s *series, t int, replay bool) {
 // train adds an observation to the regression. An error far beyond the usual counts as one just beyond it.
 func (l *learner) train(p *promise, z float64) {
 	q := &p.said[regression]
-	e := z - q.point
+	e, weight := z-q.point, 1.0
 	if l.spreads[regression].count > 5*warmUp {
+		weight = min(4, l.spreads[regression].mean/q.size)
 		limit := 6 * max(q.size, l.spreads[regression].mean)
 		e = max(-limit, min(limit, e))
 	}
-	l.model.add(p.input[:], q.point+e-p.base)
+	l.model.add(p.input[:], q.point+e-p.base, weight)
 }
