@@ -36,7 +36,10 @@ const (
 	// Of several periods of like strength, the shortest is the season and the others its multiples. Harmonics (12 h of a daily wave)
 	// are much weaker, and a week much less than that stronger than its days.
 	alike = 0.7
-	near  = 0.03 // periods this close are the same
+
+	// A known period moves when that takes half a percent off what is missing to a perfect correlation.
+	movesFor = 1.005
+	near     = 0.03 // periods this close are the same
 )
 
 // findSeasons looks for up to maxSeasons periods in what is kept, each in what the stronger ones leave.
@@ -110,10 +113,13 @@ func strongest(x []float64, known []int, outer []Season) (Season, bool) {
 			continue
 		}
 		period := refine(x, c)
-		if i := slices.IndexFunc(known, func(k int) bool { return alikePeriods(k, period) }); i >= 0 && agreement(x, known[i], 1) > agreement(x, period, 1)-0.0005 {
-			period = known[i] // it need not move for a hair's breadth
+		if i := slices.IndexFunc(known, func(k int) bool { return alikePeriods(k, period) }); i >= 0 && 1-agreement(x, known[i], 1) < movesFor*(1-agreement(x, period, 1)) {
+			period = known[i]
 		} else {
 			period = snap(x, period, outer)
+		}
+		if taken(period, outer) {
+			continue
 		}
 		return Season{Strength: c.strength, steps: period}, true
 	}
@@ -312,6 +318,7 @@ func subtract(x []float64, period int) {
 	}
 }
 
+// sameSeasons says whether what was learnt with one list of seasons holds for another, whose periods may differ by a hair.
 func sameSeasons(a, b []Season) bool {
-	return slices.EqualFunc(a, b, func(a, b Season) bool { return a.steps == b.steps })
+	return slices.EqualFunc(a, b, func(a, b Season) bool { return alikePeriods(a.steps, b.steps) })
 }
