@@ -25,7 +25,7 @@ const (
 	octaveLags = 32
 
 	// A period must fit into the series this often, and its correlation must be above a level that falls with the number of cycles:
-	// smooth noise has about four independent values a cycle. TestNoSeasonInNoise tells how often noise passes.
+	// smooth noise has about four independent values a cycle. The tests of walks and white noise tell that hardly any passes.
 	leastCycles   = 2.2
 	leastStrength = 0.1
 	noiseStrength = 2
@@ -33,13 +33,14 @@ const (
 	stays         = 0.75
 	mostMultiples = 10
 
-	// Of several periods of like strength, the shortest is the season and the others its multiples. Harmonics (12 h of a daily wave)
-	// are much weaker, and a week much less than that stronger than its days.
-	alike = 0.7
+	// Of several periods the strongest is taken, or one that it is a multiple of: a shorter one that has this part of its strength, and
+	// in the shorter one's own octave, where noise counts the same for both, nearly all of it.
+	alike     = 0.45
+	alikeHere = 0.85
+	near      = 0.03 // periods this close are the same
 
 	// A known period moves when that takes half a percent off what is missing to a perfect correlation.
 	movesFor = 1.005
-	near     = 0.03 // periods this close are the same
 )
 
 // findSeasons looks for up to maxSeasons periods in what is kept, each in what the stronger ones leave.
@@ -97,19 +98,18 @@ type candidate struct {
 // strongest finds the season to take out next. known are the periods found the last time, outer those found in this one.
 func strongest(x []float64, known []int, outer []Season) (Season, bool) {
 	var all []candidate
-	best := 0.0
+	var best candidate
 	for _, c := range candidates(x) {
 		if c.strength < noise(len(x), c.period)*leniency(c.period, known, outer) || taken(c.period, outer) {
 			continue
 		}
 		all = append(all, c)
-		best = max(best, c.strength)
-	}
-	if best == 0 {
-		return Season{}, false
+		if c.strength > best.strength {
+			best = c
+		}
 	}
 	for _, c := range all { // by rising period
-		if c.strength < alike*best {
+		if c.strength < alike*best.strength || c != best && !divides(x, c, best) {
 			continue
 		}
 		period := refine(x, c)
@@ -124,6 +124,16 @@ func strongest(x []float64, known []int, outer []Season) (Season, bool) {
 		return Season{Strength: c.strength, steps: period}, true
 	}
 	return Season{}, false
+}
+
+// divides says whether what repeats after best repeats after c as well.
+func divides(x []float64, c, best candidate) bool {
+	y := newSignal(highPass(x, 2*c.period))
+	here := y.correlation(best.period)
+	for lag := best.period - best.blur; lag <= best.period+best.blur; lag++ {
+		here = max(here, y.correlation(lag))
+	}
+	return y.correlation(c.period) >= alikeHere*here
 }
 
 // noise is the correlation that noise could show at a period in n steps.
