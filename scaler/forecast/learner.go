@@ -92,6 +92,9 @@ func (l *learner) forgetSeasons(before, now []Season) {
 			l.drop(seasonalNaive)
 		}
 	}
+	if l.inUse == lastValue {
+		l.choose()
+	}
 }
 
 func (l *learner) drop(forecaster int) {

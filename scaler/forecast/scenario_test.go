@@ -70,7 +70,7 @@ func TestLevelChangeIsFollowedAndTheSeasonKeepsItsShape(t *testing.T) {
 				return wave(i)
 			}
 			values, truth := noisy(2, 9*day, 0.03, shape), noisy(2, 9*day, 0, shape)
-			for _, span := range [][2]int{{20, 60}, {60, 300}, {300, 900}} {
+			for _, span := range [][2]int{{15, 20}, {20, 60}, {60, 300}, {300, 900}} {
 				e := medianError(t, values, truth, change+span[0], change+span[1])
 				t.Logf("%d to %d steps after: mean error of the median %.3f", span[0], span[1], e)
 				require.Less(t, e, 0.06)

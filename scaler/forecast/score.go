@@ -92,7 +92,7 @@ func (r *record) mayStay() bool {
 	return r.score() > 0 && r.late.loss <= leaveLate*r.late.base
 }
 
-// score compares all promises with the demand that came, and chooses anew at the end of a block.
+// score compares all promises with the demand that came, and chooses anew at the end of a block, or when what is in use may not stay.
 func (l *learner) score(p *promise, demand float64) {
 	base := loss(&p.said[lastValue], demand)
 	length := max(blockSize, 2*l.horizon)
@@ -103,8 +103,8 @@ func (l *learner) score(p *promise, demand float64) {
 	}
 	if l.inUse != lastValue && !l.records[l.inUse].mayStay() {
 		l.inUse = lastValue
-	}
-	if l.records[lastValue].block.n == 0 {
+		l.choose()
+	} else if l.records[lastValue].block.n == 0 {
 		l.choose()
 	}
 }
