@@ -9,8 +9,8 @@ import (
 // difference is also kept by blocks of blockSize steps or two horizons, whichever is longer, since neighbouring errors share most of
 // their target and would feign certainty: of the blocks' means we take mean over standard error.
 //
-//   - It comes into use once it has minScored scored forecasts, has won by enterScore with enterError standard errors, and is not
-//     losing of late (recentScored steps). 1.5 standard errors alone would be wrong once in 15 looks; with the other conditions, and
+//   - It comes into use once it has minScored scored forecasts, has won by enterScore with enterError standard errors, and is
+//     winning of late as well (recentScored steps). 1.5 standard errors alone would be wrong once in 15 looks; with the other conditions, and
 //     since a forecaster without skill loses by what it has fitted to noise, claims on random walks are below 1 % of the time
 //     (TestRandomWalksAreNotCalledSkilful).
 //   - It stays while it wins: not with a score at or below 0, nor with a loss of late above leaveLate times last value's. A change of
@@ -24,7 +24,7 @@ const (
 	enterScore   = 0.02
 	enterError   = 1.5
 	leaveLate    = 1.05
-	enterLate    = 1
+	enterLate    = 0.98
 	switchScore  = 0.015
 )
 
@@ -92,7 +92,7 @@ func (r *record) mayStay() bool {
 	return r.score() > 0 && r.late.loss <= leaveLate*r.late.base
 }
 
-// score compares all promises with the demand that came, and chooses anew at the end of a block, or when what is in use may not stay.
+// score compares all promises with the demand that came, and chooses anew at the end of a block.
 func (l *learner) score(p *promise, demand float64) {
 	base := loss(&p.said[lastValue], demand)
 	length := max(blockSize, 2*l.horizon)
@@ -103,8 +103,8 @@ func (l *learner) score(p *promise, demand float64) {
 	}
 	if l.inUse != lastValue && !l.records[l.inUse].mayStay() {
 		l.inUse = lastValue
-		l.choose()
-	} else if l.records[lastValue].block.n == 0 {
+	}
+	if l.records[lastValue].block.n == 0 {
 		l.choose()
 	}
 }
