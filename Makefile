@@ -21,6 +21,8 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 TEST_FLAGS ?=
 LINT_FLAGS ?=
+# A directory of traces for the benchmarks that take one.
+TRACES ?=
 
 ##@ Try it
 
@@ -86,6 +88,10 @@ bench-adapter: ## Compare the adapter with Prometheus and prometheus-adapter on 
 .PHONY: bench-agent
 bench-agent: ## Measure what the agent costs a node: CPU, memory, a scrape; six minutes (BENCH_FLAGS="--length 20s")
 	$(GO) run ./bench/agent $(BENCH_FLAGS)
+
+.PHONY: bench-forecast
+bench-forecast: ## Score the demand forecasts against last value, with coverage; TRACES=DIR for traces, else synthetic; seconds
+	TRACES=$(TRACES) $(GO) run ./bench/forecast $(BENCH_FLAGS)
 
 ##@ Keep tidy
 
