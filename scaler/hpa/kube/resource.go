@@ -20,11 +20,10 @@ func Resource(name corev1.ResourceName, container string, pods []*corev1.Pod, me
 	at := make(map[string]int, len(pods))
 	for i, p := range pods {
 		at[p.Name] = i
-		request, err := Request(p, name, container)
-		if err != nil && r.RequestErr == nil {
+		var err error
+		if r.Samples[i].Request, err = Request(p, name, container); err != nil && r.RequestErr == nil {
 			r.RequestErr = err
 		}
-		r.Samples[i].Request = request
 	}
 	for i := range metrics {
 		m := &metrics[i]
@@ -86,8 +85,11 @@ func Request(p *corev1.Pod, name corev1.ResourceName, container string) (int64, 
 		if container != "" && c.Name != container {
 			continue
 		}
-		if err := add(c); err != nil || container != "" {
-			return sum, err
+		if err := add(c); err != nil {
+			return 0, err
+		}
+		if container != "" {
+			return sum, nil
 		}
 	}
 	for i := range p.Spec.InitContainers {
@@ -96,8 +98,11 @@ func Request(p *corev1.Pod, name corev1.ResourceName, container string) (int64, 
 		if !sidecar || container != "" && c.Name != container {
 			continue
 		}
-		if err := add(c); err != nil || container != "" {
-			return sum, err
+		if err := add(c); err != nil {
+			return 0, err
+		}
+		if container != "" {
+			return sum, nil
 		}
 	}
 	if container != "" {
