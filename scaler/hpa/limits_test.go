@@ -130,13 +130,13 @@ func TestLimitWithoutBehavior(t *testing.T) {
 // past are recommendations, of the replicas, as many minutes ago.
 type past struct {
 	replicas int32
-	minutes  time.Duration
+	minutes  int
 }
 
 func remember(list ...past) *Memory {
 	m := &Memory{}
 	for _, p := range list {
-		m.recommendations = append(m.recommendations, recommendation{p.replicas, noon.Add(-p.minutes * time.Minute)})
+		m.recommendations = append(m.recommendations, recommendation{p.replicas, noon.Add(-time.Duration(p.minutes) * time.Minute)})
 	}
 	return m
 }
@@ -166,9 +166,9 @@ func TestStabilizationWithoutBehavior(t *testing.T) {
 
 // TestStabilizationWithBehavior has the cases of TestNormalizeDesiredReplicasWithBehavior.
 func TestStabilizationWithBehavior(t *testing.T) {
-	f := func(name string, m *Memory, up, down time.Duration, current, wanted, stabilized int32, kept ...int32) {
+	f := func(name string, m *Memory, up, down int, current, wanted, stabilized int32, kept ...int32) {
 		t.Helper()
-		assert.Equal(t, stabilized, m.stabilize(up*time.Second, down*time.Second, current, wanted, noon), name)
+		assert.Equal(t, stabilized, m.stabilize(time.Duration(up)*time.Second, time.Duration(down)*time.Second, current, wanted, noon), name)
 		assert.Equal(t, kept, m.list(), name)
 	}
 	f("empty recommendations for scaling down", remember(), 0, 0, 100, 5, 5, 5)
@@ -191,18 +191,18 @@ func TestStabilizationWithBehavior(t *testing.T) {
 func TestStore(t *testing.T) {
 	type e struct {
 		change   int32
-		seconds  time.Duration
+		seconds  int
 		outdated bool
 	}
-	f := func(name string, longest time.Duration, within int32, before, after []e) {
+	f := func(name string, longest int, within int32, before, after []e) {
 		t.Helper()
 		var list []event
 		for _, x := range before {
-			list = append(list, event{change: x.change, at: noon.Add(-x.seconds * time.Second)})
+			list = append(list, event{change: x.change, at: noon.Add(-time.Duration(x.seconds) * time.Second)})
 		}
 		assert.Equal(t, within, changes(list, noon.Add(-time.Minute)), name)
 		var got []e
-		for _, x := range store(list, 5, longest*time.Second, noon) {
+		for _, x := range store(list, 5, time.Duration(longest)*time.Second, noon) {
 			got = append(got, e{x.change, 0, x.outdated})
 		}
 		assert.Equal(t, after, got, name)
