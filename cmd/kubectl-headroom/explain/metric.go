@@ -100,18 +100,23 @@ func (c *composer) metric(spec *autoscalingv2.MetricSpec, plain *hpa.Metric, sou
 	if source.Absent != "" {
 		m.Error = source.Absent
 	}
+	c.propose(&m, spec, plain, source)
+	return m
+}
+
+// propose says what the metric asks for, by the best that is known of it.
+func (c *composer) propose(m *Metric, spec *autoscalingv2.MetricSpec, plain *hpa.Metric, source *Source) {
 	switch {
 	case m.Error != "":
 	case source.PodMetrics != nil && c.exists != nil:
-		c.ofResource(&m, spec, plain, source.PodMetrics.Items)
+		c.ofResource(m, spec, plain, source.PodMetrics.Items)
 	case source.Explanation == nil:
-		c.byOwnReading(&m, spec, plain)
+		c.byOwnReading(m, spec, plain)
 	case spec.Pods != nil:
-		c.ofPods(&m, plain)
+		c.ofPods(m, plain)
 	default:
-		c.ofWhole(&m, plain)
+		c.ofWhole(m, plain)
 	}
-	return m
 }
 
 func (m *Metric) setTarget(t *autoscalingv2.MetricTarget) {
