@@ -40,16 +40,15 @@ const (
 	ScaleDownLimit     Reason = "ScaleDownLimit"
 )
 
-// Cause is why replicas are to change.
-type Cause uint8
+// Cause is why replicas are to change, before stabilization and limits. "" is none: they are to stay.
+type Cause string
 
-// The causes. NoCause is that of decisions that change nothing before stabilization.
+// The causes.
 const (
-	NoCause Cause = iota
-	AboveMax
-	BelowMin
-	AboveTarget // Decision.Metric asks for more
-	AllBelowTarget
+	AboveMax       Cause = "AboveMax"
+	BelowMin       Cause = "BelowMin"
+	AboveTarget    Cause = "AboveTarget" // Decision.Metric asks for more
+	AllBelowTarget Cause = "AllBelowTarget"
 )
 
 // Decision is what one look came to.
@@ -120,7 +119,7 @@ func Decide(cfg *Config, a *Autoscaler, m *Memory, obs *Observation) Decision {
 	d.Replicas, d.Limited = a.limit(current, d.Stabilized, m, obs.Now)
 	if current == 0 && d.Replicas < least { // min was raised after the scaling to 0
 		d.Replicas = least
-		if d.Cause == NoCause {
+		if d.Cause == "" {
 			d.Cause = BelowMin
 		}
 	}

@@ -1,6 +1,7 @@
 package hpa
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -100,7 +101,7 @@ func (m *Metric) validate() error {
 	}
 	switch {
 	case m.Name == "":
-		return fmt.Errorf("has no name")
+		return errors.New("has no name")
 	case !slices.Contains(kinds, m.Kind):
 		return fmt.Errorf("target.type: is %q, must be one of %v for a metric of type %s", m.Kind, kinds, m.Source)
 	case m.Kind != "" && m.Target <= 0:
@@ -116,7 +117,7 @@ func (r *Rules) validate() error {
 	case !slices.Contains([]Select{"", MaxChange, MinChange, Disabled}, r.Select):
 		return fmt.Errorf("selectPolicy: is %q, must be %s, %s or %s", r.Select, MaxChange, MinChange, Disabled)
 	case r.Policies != nil && len(r.Policies) == 0:
-		return fmt.Errorf("policies: is empty, must have one at least")
+		return errors.New("policies: is empty, must have one at least")
 	case r.Tolerance != nil && !(*r.Tolerance >= 0):
 		return fmt.Errorf("tolerance: is %g, must not be negative", *r.Tolerance)
 	}

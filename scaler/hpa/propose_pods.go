@@ -81,6 +81,23 @@ func (p *Proposal) cautious(cfg *Config, m *Metric, obs *Observation, r *Reading
 			p.Assumed = max(100, m.Target)
 		}
 	}
+	c = p.assume(cfg, m, obs, r, c)
+	ratio := m.ratio(c, r)
+	p.CautiousRatio = ratio
+	replicas := ceil(ratio * float64(c.entries))
+	switch {
+	case t.within(ratio):
+		p.Verdict = WithinTolerance
+	case p.Ratio < 1 && ratio > 1 || p.Ratio > 1 && ratio < 1,
+		ratio < 1 && replicas > obs.Replicas, ratio > 1 && replicas < obs.Replicas:
+		p.Verdict = WouldReverse
+	default:
+		p.Verdict, p.Replicas = Scaled, replicas
+	}
+}
+
+// assume adds the pods without a value that count. At the target itself the controller adds no missing pod.
+func (p *Proposal) assume(cfg *Config, m *Metric, obs *Observation, r *Reading, c tally) tally {
 	for i := range obs.Pods {
 		s := r.sample(i)
 		switch cfg.Group(obs.Now, m, &obs.Pods[i], &s) {
@@ -99,18 +116,7 @@ func (p *Proposal) cautious(cfg *Config, m *Metric, obs *Observation, r *Reading
 		case Measured, Ignored:
 		}
 	}
-	ratio := m.ratio(c, r)
-	p.CautiousRatio = ratio
-	replicas := ceil(ratio * float64(c.entries))
-	switch {
-	case t.within(ratio):
-		p.Verdict = WithinTolerance
-	case p.Ratio < 1 && ratio > 1 || p.Ratio > 1 && ratio < 1,
-		ratio < 1 && replicas > obs.Replicas, ratio > 1 && replicas < obs.Replicas:
-		p.Verdict = WouldReverse
-	default:
-		p.Verdict, p.Replicas = Scaled, replicas
-	}
+	return c
 }
 
 // ratio of usage to target, by whole percents or whole thousandths.

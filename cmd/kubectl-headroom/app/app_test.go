@@ -196,3 +196,24 @@ func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return lines[len(lines)-1]
 }
+
+func TestExplainHPAReadsResources(t *testing.T) {
+	c := newCube(t, chat(), adapter(), map[string]string{
+		"/api/v1/namespaces/demo/pods?labelSelector=app%3Dchat": `
+kind: PodList
+apiVersion: v1
+items:
+- metadata: {name: chat-1, namespace: demo, labels: {app: chat}}
+  spec: {containers: [{name: main, resources: {requests: {cpu: 500m}}}]}
+  status: {phase: Running, startTime: "2026-11-23T11:00:00Z", conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-11-23T11:01:00Z"}]}`,
+		"/apis/metrics.k8s.io/v1beta1/namespaces/demo/pods?labelSelector=app%3Dchat": `
+kind: PodMetricsList
+items: [{metadata: {name: chat-1}, timestamp: "2026-11-23T11:59:50Z", window: 15s, containers: [{name: main, usage: {cpu: 450m}}]}]`,
+	})
+	out := c.ok(t, "explain", "hpa", "chat", "-n", "demo")
+	assert.Contains(t, out, "mean of 1 pod 90% / target 50% = ×1.8; ⌈1.8 × 1 pod⌉ = 2")
+
+	c = newCube(t, chat(), adapter())
+	out = c.ok(t, "explain", "hpa", "chat", "-n", "demo")
+	assert.Contains(t, out, "Note: cpu is from the HPA's last look: metrics.k8s.io is not registered: is metrics-server installed? (APIService v1beta1.metrics.k8s.io not found)")
+}

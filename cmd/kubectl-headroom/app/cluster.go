@@ -96,7 +96,11 @@ func plain(err error, path string) error {
 	case !known:
 		return fmt.Errorf("cannot reach the API server: %w", err)
 	case apierrors.IsNotFound(err) && unregistered(status):
-		return &absentError{fmt.Sprintf("%s is not registered: is Headroom's adapter installed? (APIService %s not found)", group, kind)}
+		server := "Headroom's adapter"
+		if group == "metrics.k8s.io" {
+			server = "metrics-server"
+		}
+		return &absentError{fmt.Sprintf("%s is not registered: is %s installed? (APIService %s not found)", group, server, kind)}
 	case apierrors.IsServiceUnavailable(err) && bare(status):
 		return &absentError{fmt.Sprintf("%s does not answer: see 'kubectl describe apiservice %s'", group, kind)}
 	case apierrors.IsForbidden(err) && (group == query.Group || strings.HasSuffix(group, ".metrics.k8s.io")):

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"headroom.dev/headroom/cmd/kubectl-headroom/explain"
 )
@@ -135,6 +136,9 @@ func (c *cluster) mapping(kind schema.GroupKind) (*meta.RESTMapping, error) {
 
 // source asks for one metric: first why, and where that cannot be had, for the values alone.
 func (c *cluster) source(ctx context.Context, namespace string, spec *autoscalingv2.MetricSpec, podSelector string) explain.Source {
+	if spec.Resource != nil || spec.ContainerResource != nil {
+		return c.resources(ctx, namespace, podSelector)
+	}
 	q, err := c.question(namespace, spec, podSelector)
 	if err != nil || q == nil {
 		return failed(err)
@@ -153,6 +157,20 @@ func (c *cluster) source(ctx context.Context, namespace string, spec *autoscalin
 		return s
 	}
 	return explain.Source{Explanation: x, Partial: partial}
+}
+
+// resources asks for the use of resources. Where that cannot be had, the HPA's own last reading is what is left: the HPA may
+// have had an answer a moment ago.
+func (c *cluster) resources(ctx context.Context, namespace, podSelector string) explain.Source {
+	if podSelector == "" {
+		return explain.Source{Unread: "the selector of the pods is not known"}
+	}
+	var list metricsv1beta1.PodMetricsList
+	err := c.fetch(ctx, scoped(resourceAPI, namespace, pods), url.Values{"labelSelector": {podSelector}}, &list)
+	if err != nil {
+		return explain.Source{Unread: err.Error()}
+	}
+	return explain.Source{PodMetrics: &list}
 }
 
 // hasNoAnswer is for errors of the asking: the adapter was not reached, or not allowed to be.

@@ -18,6 +18,7 @@ import (
 const (
 	customAPI   = "custom.metrics.k8s.io/v1beta2"
 	externalAPI = "external.metrics.k8s.io/v1beta1"
+	resourceAPI = "metrics.k8s.io/v1beta1"
 	pods        = "pods"
 	nodes       = "nodes"
 	namespaces  = "namespaces"

@@ -16,6 +16,7 @@ func (c *composer) proposalOfPods(m *Metric, p *hpa.Proposal, target int64) *Pro
 	ratio := p.Ratio
 	if p.Cautious {
 		ratio = p.CautiousRatio
+		n += p.Strangers
 		var counted []string
 		if assumed(p) {
 			n += p.Missing
@@ -23,7 +24,11 @@ func (c *composer) proposalOfPods(m *Metric, p *hpa.Proposal, target int64) *Pro
 		}
 		if p.Ratio > 1 && p.Unready > 0 {
 			n += p.Unready
-			counted = append(counted, count(p.Unready, "pending pod")+" as "+m.withUnit(0))
+			word := "pending pod"
+			if m.ofResources() {
+				word = "unready pod"
+			}
+			counted = append(counted, count(p.Unready, word)+" as "+m.withUnit(0))
 		}
 		if len(counted) > 0 {
 			with := strings.Join(counted, " and ")
@@ -113,7 +118,7 @@ func (c *composer) within(replicas int32) string {
 // against compares with the target, in words.
 func (c *composer) against(m *Metric, target int64, p *hpa.Proposal) string {
 	each := ""
-	if m.TargetType == "AverageValue" && m.Of != "pods" {
+	if m.TargetType == "AverageValue" && m.Of != "pods" && !m.ofResources() {
 		each = " a replica"
 	}
 	if p.Verdict == hpa.WithinTolerance {

@@ -13,7 +13,9 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 	"sigs.k8s.io/yaml"
 
 	"headroom.dev/headroom/adapter/apiserver"
@@ -29,7 +31,9 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 //
 //	hpa                      the HPA as YAML; resets everything else
 //	scale replicas= created= [error]    of its target
-//	pods [error]             a pod a line: NAME ready|loading|pending|deleted|failed
+//	pods [error]             a pod a line: NAME ready|loading|pending|deleted|failed [since=DURATION] [cpu=REQUEST], since which it
+//	                         has started and has been so, an hour unless it is said; the request is its one container's, "main"
+//	resources N              of the N-th metric, a pod a line: NAME CPU AGE, over 30 s
 //	metric N [unit=] [absent] [unread] [partial]    the N-th metric. The input is the text of the flag, or an object a line:
 //	                         NAME VALUE AGE RULE [why it is left out], NAME - [why it has none], {label=value,…} VALUE …
 //	explain [wide]           the report
@@ -65,6 +69,10 @@ func TestScenarios(t *testing.T) {
 				i, err := strconv.Atoi(d.CmdArgs[0].Key)
 				require.NoError(t, err)
 				in.Metrics[i] = source(t, d)
+			case "resources":
+				i, err := strconv.Atoi(d.CmdArgs[0].Key)
+				require.NoError(t, err)
+				in.Metrics[i] = Source{PodMetrics: podMetrics(t, d.Input)}
 			case "explain":
 				var b strings.Builder
 				require.NoError(t, OfHPA(in).Write(&b, d.HasArg("wide")))
@@ -90,9 +98,25 @@ func TestScenarios(t *testing.T) {
 
 func pod(t *testing.T, fields []string) corev1.Pod {
 	t.Helper()
-	require.Len(t, fields, 2)
+	require.GreaterOrEqual(t, len(fields), 2)
 	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fields[0]}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
-	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}
+	p.Spec.Containers = []corev1.Container{{Name: "main"}}
+	since := time.Hour
+	for _, field := range fields[2:] {
+		var err error
+		if text, ok := strings.CutPrefix(field, "since="); ok {
+			since, err = time.ParseDuration(text)
+		} else {
+			text, ok := strings.CutPrefix(field, "cpu=")
+			require.True(t, ok, field)
+			var q resource.Quantity
+			q, err = resource.ParseQuantity(text)
+			p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: q}
+		}
+		require.NoError(t, err)
+	}
+	p.Status.StartTime = new(metav1.NewTime(noon.Add(-since)))
+	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(noon.Add(-since))}
 	switch fields[1] {
 	case "ready":
 		condition.Status = corev1.ConditionTrue
@@ -107,6 +131,22 @@ func pod(t *testing.T, fields []string) corev1.Pod {
 	}
 	p.Status.Conditions = []corev1.PodCondition{condition}
 	return p
+}
+
+func podMetrics(t *testing.T, text string) *metricsv1beta1.PodMetricsList {
+	t.Helper()
+	list := &metricsv1beta1.PodMetricsList{}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		require.Len(t, f, 3)
+		age, err := time.ParseDuration(f[2])
+		require.NoError(t, err)
+		list.Items = append(list.Items, metricsv1beta1.PodMetrics{
+			ObjectMeta: metav1.ObjectMeta{Name: f[0]}, Timestamp: metav1.NewTime(noon.Add(-age)), Window: metav1.Duration{Duration: 30 * time.Second},
+			Containers: []metricsv1beta1.ContainerMetrics{{Name: "main", Usage: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(f[1])}}},
+		})
+	}
+	return list
 }
 
 func source(t *testing.T, d *datadriven.TestData) Source {

@@ -12,6 +12,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"headroom.dev/headroom/api/query"
 	"headroom.dev/headroom/scaler/hpa"
@@ -29,9 +30,11 @@ type Input struct {
 	Metrics  []Source     // for each of the HPA's metrics, in its order
 }
 
-// Source is what the adapter tells of one metric. All fields are empty for metrics that are not the adapter's.
+// Source is what the adapter tells of one metric. All fields are empty where it is not known who could tell.
 type Source struct {
 	Explanation *query.Explanation
+	// PodMetrics are metrics.k8s.io's, for Resource and ContainerResource metrics; nil where they could not be read.
+	PodMetrics *metricsv1beta1.PodMetricsList
 	// Partial says why the explanation has values alone: the metrics APIs gave it, which tell neither rules nor reasons.
 	Partial string
 	// Absent is the error that the HPA gets, too: there is no value.

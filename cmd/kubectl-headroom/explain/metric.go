@@ -40,7 +40,7 @@ type Metric struct {
 // Object is what one pod, object or series has, and how the HPA counts it.
 type Object struct {
 	query.Object
-	Counted string        `json:"counted"`             // measured, missing, pending, ignored
+	Counted string        `json:"counted"`             // measured, missing, pending, unready, ignored
 	As      *query.Number `json:"countedAs,omitempty"` // the value that decided, where it is not the measured one
 }
 
@@ -49,6 +49,7 @@ const (
 	measured = "measured"
 	missing  = "missing" // cautiously: as the target when scaling down, as 0 when scaling up
 	pending  = "pending" // as 0 when scaling up, else not at all
+	unready  = "unready" // the same, for CPU: it is ready for less than the window, or was never
 	dropped  = "ignored" // not at all
 )
 
@@ -99,16 +100,23 @@ func (c *composer) metric(spec *autoscalingv2.MetricSpec, plain *hpa.Metric, sou
 	if source.Absent != "" {
 		m.Error = source.Absent
 	}
+	c.propose(&m, spec, plain, source)
+	return m
+}
+
+// propose says what the metric asks for, by the best that is known of it.
+func (c *composer) propose(m *Metric, spec *autoscalingv2.MetricSpec, plain *hpa.Metric, source *Source) {
 	switch {
 	case m.Error != "":
+	case source.PodMetrics != nil && c.exists != nil:
+		c.ofResource(m, spec, plain, source.PodMetrics.Items)
 	case source.Explanation == nil:
-		c.byOwnReading(&m, spec, plain)
+		c.byOwnReading(m, spec, plain)
 	case spec.Pods != nil:
-		c.ofPods(&m, plain)
+		c.ofPods(m, plain)
 	default:
-		c.ofWhole(&m, plain)
+		c.ofWhole(m, plain)
 	}
-	return m
 }
 
 func (m *Metric) setTarget(t *autoscalingv2.MetricTarget) {
@@ -283,6 +291,9 @@ func (c *composer) ofWhole(m *Metric, plain *hpa.Metric) {
 func (c *composer) byOwnReading(m *Metric, spec *autoscalingv2.MetricSpec, plain *hpa.Metric) {
 	target := int64(math.Round(float64(m.Target) * 1000))
 	usage, ok := reading(spec, c.in.HPA.Status.CurrentMetrics)
+	if ok && m.Unread != "" && m.ofResources() {
+		c.note(m.Name + " is from the HPA's last look: " + m.Unread)
+	}
 	if !ok {
 		switch {
 		case m.Unread != "":

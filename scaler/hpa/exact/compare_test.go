@@ -172,7 +172,7 @@ func (w *world) count(l *look) {
 	}
 	b["ScalingActive "+string(d.Active)]++
 	b["ScalingLimited "+string(d.Limited)]++
-	b[fmt.Sprintf("cause %d", d.Cause)]++
+	b["cause "+string(d.Cause)]++
 	switch {
 	case d.Failed > 0 && d.Metric >= 0:
 		b["metrics: some fail, the others scale up or hold"]++
@@ -264,7 +264,7 @@ func wanted() []string {
 	each("ScalingActive %s", "", "ValidMetricFound", "ScalingDisabled", "InvalidSelector", "AmbiguousSelector", "FailedGetResourceMetric",
 		"FailedGetContainerResourceMetric", "FailedGetPodsMetric", "FailedGetObjectMetric", "FailedGetExternalMetric")
 	each("ScalingLimited %s", "", "DesiredWithinRange", "TooFewReplicas", "TooManyReplicas", "ScaleUpLimit", "ScaleDownLimit")
-	each("cause %s", "0", "1", "2", "3", "4")
+	each("cause %s", "", "AboveMax", "BelowMin", "AboveTarget", "AllBelowTarget")
 	each("metrics: %s", "some fail, the others scale up or hold", "some fail and block scaling down", "all fail", "several, none fails")
 	each("zero: %s", "minReplicas was raised", "metrics scale up", "it stays", "metrics scale to it")
 	for _, kind := range []string{"Pods AverageValue", "Resource AverageValue", "Resource Utilization", "ContainerResource AverageValue", "ContainerResource Utilization"} {

@@ -20,7 +20,7 @@ func TestMismatchesAreFound(t *testing.T) {
 			s.name, s.mutate, s.steady = what, mutate, true
 			s.fill()
 			out := drive(t, &s, seed, 2*24*time.Hour)
-			t.Logf("%d of %d reconciles mismatch", out.mismatches, out.looks)
+			t.Logf("%s: %d of %d reconciles mismatch", what, out.mismatches, out.looks)
 			if out.mismatches == 0 {
 				t.Error("nobody noticed")
 			}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"iter"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcehelpers "k8s.io/component-helpers/resource"
@@ -20,11 +21,10 @@ func Resource(name corev1.ResourceName, container string, pods []*corev1.Pod, me
 	at := make(map[string]int, len(pods))
 	for i, p := range pods {
 		at[p.Name] = i
-		request, err := Request(p, name, container)
-		if err != nil && r.RequestErr == nil {
+		var err error
+		if r.Samples[i].Request, err = Request(p, name, container); err != nil && r.RequestErr == nil {
 			r.RequestErr = err
 		}
-		r.Samples[i].Request = request
 	}
 	for i := range metrics {
 		m := &metrics[i]
@@ -73,35 +73,39 @@ func Request(p *corev1.Pod, name corev1.ResourceName, container string) (int64, 
 		return q.MilliValue(), nil
 	}
 	var sum int64
-	add := func(c *corev1.Container) error {
-		q, ok := c.Resources.Requests[name]
-		if !ok {
-			return fmt.Errorf("missing request for %s in container %s of Pod %s", name, c.Name, p.Name)
-		}
-		sum += q.MilliValue()
-		return nil
-	}
-	for i := range p.Spec.Containers {
-		c := &p.Spec.Containers[i]
+	for c := range containers(p) {
 		if container != "" && c.Name != container {
 			continue
 		}
-		if err := add(c); err != nil || container != "" {
-			return sum, err
+		q, ok := c.Resources.Requests[name]
+		if !ok {
+			return 0, fmt.Errorf("missing request for %s in container %s of Pod %s", name, c.Name, p.Name)
 		}
-	}
-	for i := range p.Spec.InitContainers {
-		c := &p.Spec.InitContainers[i]
-		sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-		if !sidecar || container != "" && c.Name != container {
-			continue
-		}
-		if err := add(c); err != nil || container != "" {
-			return sum, err
+		sum += q.MilliValue()
+		if container != "" {
+			return sum, nil
 		}
 	}
 	if container != "" {
 		return 0, fmt.Errorf("container %s not found in Pod %s", container, p.Name)
 	}
 	return sum, nil
+}
+
+// containers are those that run as long as the pod does: sidecars are among them.
+func containers(p *corev1.Pod) iter.Seq[*corev1.Container] {
+	return func(yield func(*corev1.Container) bool) {
+		for i := range p.Spec.Containers {
+			if !yield(&p.Spec.Containers[i]) {
+				return
+			}
+		}
+		for i := range p.Spec.InitContainers {
+			c := &p.Spec.InitContainers[i]
+			sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+			if sidecar && !yield(c) {
+				return
+			}
+		}
+	}
 }
