@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"headroom.dev/headroom/scaler"
 	"headroom.dev/headroom/scaler/hpa"
 	"headroom.dev/headroom/scaler/report"
 	"headroom.dev/headroom/scaler/simulate"
@@ -110,7 +109,7 @@ func (b *backtest) candidates(s *service) []candidate {
 				add(family, i == 0, func() simulate.Policy { return &simulate.KPA{Utilization: u} })
 			}
 		case policyLastValue, policyHeadroom:
-			for i, u := range around(ownUtilization(&s.scaler), b.utilizations()) {
+			for i, u := range around(s.scaler.Policy.Utilization, b.utilizations()) {
 				c := s.scaler
 				c.Policy.Utilization = u
 				c.NoForecast = c.NoForecast || family == policyLastValue
@@ -123,13 +122,6 @@ func (b *backtest) candidates(s *service) []candidate {
 		}
 	}
 	return list
-}
-
-func ownUtilization(c *scaler.Config) float64 {
-	if u := c.Policy.Utilization; u != 0 {
-		return u
-	}
-	return 0.8 // the scaler's default
 }
 
 // autoscaler makes the HPA with its targets times a factor; for KEDA with its metrics as external ones that are polled, which
