@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -106,7 +105,7 @@ func (r *Report) region() []*Result {
 	return shown
 }
 
-// curve draws one policy's settings, the chosen one larger and named.
+// curve draws one policy's settings in the report's order, the chosen one larger and named.
 func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 	var own []*Result
 	for i := range r.Results {
@@ -114,7 +113,6 @@ func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 			own = append(own, x)
 		}
 	}
-	slices.SortStableFunc(own, func(a, b *Result) int { return cmp.Compare(a.GPUHours, b.GPUHours) })
 	class := colorClass(color)
 	var line path
 	for i, x := range own {
