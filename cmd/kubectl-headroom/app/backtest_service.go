@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -96,7 +97,7 @@ func (b *backtest) plainHPA(plant *simulate.Plant) hpa.Autoscaler {
 	}
 	least := plant.Min
 	return hpa.Autoscaler{Min: &least, Max: plant.Max, Metrics: []hpa.Metric{{
-		Source: hpa.Pods, Name: b.metric, Kind: hpa.AverageValue, Target: max(int64(target*1000), 1),
+		Source: hpa.Pods, Name: b.metric, Kind: hpa.AverageValue, Target: max(int64(math.Round(target*1000)), 1),
 	}}}
 }
 
