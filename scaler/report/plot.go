@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -25,8 +24,8 @@ type plot struct {
 	Texts                    []text
 	Outside                  int // results that are not shown
 
-	top   float64      // of the axis of attainments
-	names [][2]float64 // where texts begin
+	top   float64 // of the axis of attainments
+	names []name
 }
 
 func (p *plot) XTicks() []tick { return p.X.ticks }
@@ -84,6 +83,7 @@ func (r *Report) frontier() *plot {
 	for i, policy := range r.policies() {
 		p.curve(r, policy, i, shown)
 	}
+	p.write()
 	return p
 }
 
@@ -105,7 +105,7 @@ func (r *Report) region() []*Result {
 	return shown
 }
 
-// curve draws one policy's settings, the chosen one larger and named.
+// curve draws one policy's settings in the report's order, the chosen one larger and named.
 func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 	var own []*Result
 	for i := range r.Results {
@@ -113,7 +113,6 @@ func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 			own = append(own, x)
 		}
 	}
-	slices.SortStableFunc(own, func(a, b *Result) int { return cmp.Compare(a.GPUHours, b.GPUHours) })
 	class := colorClass(color)
 	var line path
 	for i, x := range own {
@@ -147,29 +146,52 @@ func (p *plot) mark(x *Result, color int) {
 		title += ": the limit"
 	}
 	p.Marks = append(p.Marks, shape{Class: "chosen " + class, D: marker(color, cx, cy, 8), Title: title})
-	anchor, dx := "", 13.0
-	if cx > p.Right-110 {
-		anchor, dx = " end", -13
-	}
-	p.Texts = append(p.Texts, text{Class: "name " + class + anchor, X: px(cx + dx), Y: px(p.free(cx+dx, cy+4)), Text: x.Policy})
+	p.names = append(p.names, name{x.Policy, class, cx, cy})
 }
 
-// free is a height near y at which no other name stands.
-func (p *plot) free(x, y float64) float64 {
-	for range 6 {
-		taken := false
-		for _, n := range p.names {
-			if math.Abs(n[0]-x) < 110 && math.Abs(n[1]-y) < 14 {
-				taken = true
-				y = n[1] + 15
+// name is a policy's name beside its mark.
+type name struct {
+	text, class string
+	x, y        float64 // of the mark
+}
+
+// write puts the names where they cover neither each other nor another mark: to the right of their own if that is free, else
+// to the left, below or above.
+func (p *plot) write() {
+	type box struct{ left, top, right, bottom float64 }
+	var taken []box
+	for _, n := range p.names {
+		taken = append(taken, box{n.x - 9, n.y - 9, n.x + 9, n.y + 9})
+	}
+	for _, n := range p.names {
+		width := 7.2 * float64(len([]rune(n.text))) // of 12 px letters, about
+		places := []struct {
+			class string
+			x, y  float64
+			box
+		}{
+			{"", n.x + 13, n.y + 4, box{n.x + 13, n.y - 7, n.x + 13 + width, n.y + 7}},
+			{" end", n.x - 13, n.y + 4, box{n.x - 13 - width, n.y - 7, n.x - 13, n.y + 7}},
+			{" middle", n.x, n.y + 23, box{n.x - width/2, n.y + 12, n.x + width/2, n.y + 26}},
+			{" middle", n.x, n.y - 14, box{n.x - width/2, n.y - 25, n.x + width/2, n.y - 11}},
+			{"", n.x + 13, n.y + 20, box{n.x + 13, n.y + 9, n.x + 13 + width, n.y + 23}},
+			{" end", n.x - 13, n.y - 9, box{n.x - 13 - width, n.y - 20, n.x - 13, n.y - 6}},
+		}
+		at := 0
+		for i, place := range places {
+			free := place.left >= p.Left && place.right <= p.Right && place.top >= 0 && place.bottom <= p.Bottom
+			for _, other := range taken {
+				free = free && (place.left >= other.right || place.right <= other.left || place.top >= other.bottom || place.bottom <= other.top)
+			}
+			if free {
+				at = i
+				break
 			}
 		}
-		if !taken {
-			break
-		}
+		place := places[at]
+		taken = append(taken, place.box)
+		p.Texts = append(p.Texts, text{Class: "name " + n.class + place.class, X: px(place.x), Y: px(place.y), Text: n.text})
 	}
-	p.names = append(p.names, [2]float64{x, y})
-	return y
 }
 
 // policies are the policies' names in the order of their first results: it is the order of their colours.

@@ -26,8 +26,8 @@ type Report struct {
 	Trace   Trace     `json:"trace"`
 	Plant   []Setting `json:"plant"` // what was simulated, in the order in which it is shown
 	Goal    Number    `json:"goalRatio"`
-	Tuned   bool      `json:"tuned"` // each policy's target was chosen on what came before ScoredFrom
-	Results []Result  `json:"results"`
+	Tuned   bool      `json:"tuned"`   // each policy's target was chosen on what came before ScoredFrom
+	Results []Result  `json:"results"` // each policy's in the order of its settings
 	Notes   []string  `json:"notes,omitempty"`
 }
 

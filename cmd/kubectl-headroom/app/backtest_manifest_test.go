@@ -49,7 +49,7 @@ spec:
 func TestManifests(t *testing.T) {
 	f := func(manifest string) *report.Report {
 		t.Helper()
-		out, _, err := try(t, "--synthetic", "flat", "--length", "1h", "--peak", "12", "--frontier=false", "--policies", "hpa,headroom", "-f", file(t, "all.yaml", manifest), "-o", "json")
+		out, err := try(t, "--synthetic", "flat", "--length", "1h", "--peak", "12", "--frontier=false", "--policies", "hpa,headroom", "-f", file(t, "all.yaml", manifest), "-o", "json")
 		require.NoError(t, err)
 		var r report.Report
 		require.NoError(t, json.Unmarshal([]byte(out), &r))
@@ -86,7 +86,7 @@ func TestManifestsRefused(t *testing.T) {
 		t.Helper()
 		path := file(t, "bad.yaml", manifest)
 		page := filepath.Join(t.TempDir(), "page.html")
-		out, _, err := try(t, "--synthetic", "flat", "--length", "1h", "-f", path, "--html", page)
+		out, err := try(t, "--synthetic", "flat", "--length", "1h", "-f", path, "--html", page)
 		require.Error(t, err)
 		assert.Equal(t, "-f: "+strings.ReplaceAll(want, "FILE", path), err.Error())
 		assert.Empty(t, out)
@@ -119,6 +119,6 @@ func TestManifestsRefused(t *testing.T) {
 	f("FILE, document 1: spec.capacityPerReplica: is 0, must be positive", change(policyManifest, `"1.8"`, `"0"`))
 	f("FILE, document 1: spec.demand.metric: the plant has no tokens_per_second that adds up; it has requests_per_second, requests_in_flight", policyManifest+"  demand: {metric: tokens_per_second}\n")
 	f(`FILE, document 1: unknown field "spec.utilisation"`, policyManifest+"  utilisation: 3\n")
-	_, _, err := try(t, "--synthetic", "flat", "-f", "/nope.yaml")
+	_, err := try(t, "--synthetic", "flat", "-f", "/nope.yaml")
 	require.EqualError(t, err, "-f: open /nope.yaml: no such file or directory")
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"headroom.dev/headroom/scaler"
 	"headroom.dev/headroom/scaler/hpa"
 	"headroom.dev/headroom/scaler/report"
 	"headroom.dev/headroom/scaler/simulate"
@@ -82,18 +81,14 @@ func steps(first, last, step float64) []float64 {
 	return list
 }
 
-// around is a policy's own setting, and the others once each.
+// around is a policy's own setting among the others, in order.
 func around(own float64, others []float64) []float64 {
-	list := []float64{own}
-	for _, v := range others {
-		if v != own {
-			list = append(list, v)
-		}
-	}
-	return list
+	list := append([]float64{own}, others...)
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
-// candidates are all policies at all settings to try, the own one of each first.
+// candidates are all policies at all settings to try, in the order of the settings.
 func (b *backtest) candidates(s *service) []candidate {
 	var list []candidate
 	add := func(family string, own bool, policy func() simulate.Policy) {
@@ -102,34 +97,27 @@ func (b *backtest) candidates(s *service) []candidate {
 	for _, family := range b.policies {
 		switch family {
 		case policyHPA, policyKEDA:
-			for i, f := range around(1, b.factors()) {
-				add(family, i == 0, autoscaler(family, &s.hpa, f))
+			for _, f := range around(1, b.factors()) {
+				add(family, f == 1, autoscaler(family, &s.hpa, f))
 			}
 		case policyKPA:
-			for i, u := range around(usualUtilization, b.utilizations()) { // Knative's default too
-				add(family, i == 0, func() simulate.Policy { return &simulate.KPA{Utilization: u} })
+			for _, u := range around(usualUtilization, b.utilizations()) { // Knative's default too
+				add(family, u == usualUtilization, func() simulate.Policy { return &simulate.KPA{Utilization: u} })
 			}
 		case policyLastValue, policyHeadroom:
-			for i, u := range around(ownUtilization(&s.scaler), b.utilizations()) {
+			for _, u := range around(s.scaler.Policy.Utilization, b.utilizations()) {
 				c := s.scaler
 				c.Policy.Utilization = u
 				c.NoForecast = c.NoForecast || family == policyLastValue
-				add(family, i == 0, func() simulate.Policy { return &simulate.Headroom{Config: c, Label: family} })
+				add(family, u == s.scaler.Policy.Utilization, func() simulate.Policy { return &simulate.Headroom{Config: c, Label: family} })
 			}
 		case report.Clairvoyant:
-			for i, u := range []float64{1, 0.9, 1.05, 1.1, 1.15, 1.2, 1.3} {
-				add(family, i == 0, func() simulate.Policy { return &simulate.Clairvoyant{Utilization: u} })
+			for _, u := range []float64{0.9, 1, 1.05, 1.1, 1.15, 1.2, 1.3} {
+				add(family, u == 1, func() simulate.Policy { return &simulate.Clairvoyant{Utilization: u} })
 			}
 		}
 	}
 	return list
-}
-
-func ownUtilization(c *scaler.Config) float64 {
-	if u := c.Policy.Utilization; u != 0 {
-		return u
-	}
-	return 0.8 // the scaler's default
 }
 
 // autoscaler makes the HPA with its targets times a factor; for KEDA with its metrics as external ones that are polled, which

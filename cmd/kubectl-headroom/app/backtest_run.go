@@ -29,6 +29,9 @@ type outcome struct {
 func (b *backtest) simulate(ctx context.Context, trace *simulate.Trace, m *manifests, p *progress) (*report.Report, error) {
 	defer p.done()
 	plant := b.plant.simulated()
+	if mean := meanWork(trace.Requests); mean > 0 { // what targets are worked out from must be the trace's own
+		plant.ServiceTime = mean
+	}
 	s, err := b.service(m, &plant)
 	if err != nil {
 		return nil, err
@@ -195,6 +198,15 @@ func describe(t *simulate.Trace, cut time.Duration) report.Trace {
 		d.Mean = report.Number(d.Requests / known)
 	}
 	return d
+}
+
+// meanWork is how long a request takes a slot on average; 0 without requests.
+func meanWork(list []simulate.Request) time.Duration {
+	sum := 0.0
+	for i := range list {
+		sum += list[i].Work
+	}
+	return time.Duration(sum / max(float64(len(list)), 1) * float64(time.Second))
 }
 
 // busiest is the most requests in a minute, per second.

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +58,7 @@ func (b *backtest) service(m *manifests, plant *simulate.Plant) (*service, error
 	if b.plant.capacity > 0 {
 		p.Capacity = b.plant.capacity
 	}
+	p.Utilization, p.Quantile = cmp.Or(p.Utilization, 0.8), cmp.Or(p.Quantile, 0.95) // the scaler's defaults, for the tables
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot use what the manifests and flags say of the scaler: %w", err)
 	}
@@ -94,7 +97,7 @@ func (b *backtest) plainHPA(plant *simulate.Plant) hpa.Autoscaler {
 	}
 	least := plant.Min
 	return hpa.Autoscaler{Min: &least, Max: plant.Max, Metrics: []hpa.Metric{{
-		Source: hpa.Pods, Name: b.metric, Kind: hpa.AverageValue, Target: max(int64(target*1000), 1),
+		Source: hpa.Pods, Name: b.metric, Kind: hpa.AverageValue, Target: max(int64(math.Round(target*1000)), 1),
 	}}}
 }
 

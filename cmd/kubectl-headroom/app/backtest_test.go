@@ -23,13 +23,13 @@ import (
 )
 
 // try runs backtest as a user does.
-func try(t *testing.T, args ...string) (out, errOut string, err error) {
+func try(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var o, e strings.Builder
 	cmd := newCommand(&o, &e, func() time.Time { return noon })
 	cmd.SetArgs(append([]string{"backtest"}, args...))
-	err = cmd.ExecuteContext(t.Context())
-	return o.String(), e.String(), err
+	err := cmd.ExecuteContext(t.Context())
+	return o.String(), err
 }
 
 // file writes a file into a folder of the test.
@@ -59,7 +59,7 @@ func TestBacktest(t *testing.T) {
 	require.NoError(t, z.Close())
 	trace := file(t, "wave.csv.gz", packed.String())
 	page := filepath.Join(t.TempDir(), "page.html")
-	out, _, err := try(t, "--trace", trace, "--startup", "60s", "--gpus-per-replica", "2", "--html", page, "-o", "json")
+	out, err := try(t, "--trace", trace, "--startup", "60s", "--gpus-per-replica", "2", "--html", page, "-o", "json")
 	require.NoError(t, err)
 	var r report.Report
 	decoder := json.NewDecoder(strings.NewReader(out))
@@ -86,26 +86,42 @@ func TestBacktest(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, entries, 1, "no temporary file is left")
 
-	again, _, err := try(t, "--trace", trace, "--startup", "60s", "--gpus-per-replica", "2", "-o", "json")
+	again, err := try(t, "--trace", trace, "--startup", "60s", "--gpus-per-replica", "2", "-o", "json")
 	require.NoError(t, err)
 	assert.Equal(t, out, again, "the same seed gives the same numbers")
 
-	out, _, err = try(t, "--trace", trace, "--tune", "--policies", "hpa,clairvoyant", "--goal", "95")
+	out, err = try(t, "--trace", trace, "--tune", "--policies", "hpa,clairvoyant", "--goal", "95")
 	require.NoError(t, err)
 	assert.Contains(t, out, "Scored:   the last 2h; each policy's setting is the one with the fewest GPU-hours that served 95% on time in the first 2h\n")
 	assert.NotContains(t, out, "headroom ")
 	assert.Contains(t, out, "Note: half of the trace is less than a day")
 
-	out, _, err = try(t, "--trace", trace, "--frontier=false", "-o", "wide", "--policies", "hpa")
+	out, err = try(t, "--trace", trace, "--frontier=false", "-o", "wide", "--policies", "hpa")
 	require.NoError(t, err)
 	assert.Equal(t, 1, strings.Count(out, "hpa  "), "one setting alone: %s", out)
+}
+
+// TestBacktestOfTokens: how long requests take, and what a target is by default, follows from the trace's tokens.
+func TestBacktestOfTokens(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+	for i := range 3000 {
+		fmt.Fprintf(&b, "%s,1000,100\n", noon.Add(time.Duration(i)*time.Second/5).Format("2006-01-02 15:04:05.0000000"))
+	}
+	out, err := try(t, "--trace", file(t, "tokens.csv", b.String()), "--slots", "4", "--tokens-per-second", "50", "--prefill-tokens-per-second", "2000",
+		"--policies", "hpa", "--frontier=false")
+	require.NoError(t, err)
+	// 1000/2000 + 100/50 = 2.5 s in one of 4 slots: 1.6 a second, of which 70 % are 1.12.
+	assert.Contains(t, out, "a replica can do 1.6 requests per second at most: 2.5s on average take one of its 4 slots each")
+	assert.Contains(t, out, "requests_per_second 1.12 a pod")
+	assert.Contains(t, out, "3,000 requests, 4.99/s on average, 5/s at most")
 }
 
 // TestBacktestGaps: they are said, and nothing of them is scored.
 func TestBacktestGaps(t *testing.T) {
 	lines := strings.Split(csv(), "\n")
 	trace := file(t, "gap.csv", strings.Join(append(lines[:60:60], lines[90:]...), "\n"))
-	out, _, err := try(t, "--trace", trace, "--policies", "hpa", "--frontier=false", "-o", "json")
+	out, err := try(t, "--trace", trace, "--policies", "hpa", "--frontier=false", "-o", "json")
 	require.NoError(t, err)
 	var r report.Report
 	require.NoError(t, json.Unmarshal([]byte(out), &r))
@@ -130,7 +146,7 @@ func TestBacktestRefuses(t *testing.T) {
 	f := func(want string, args ...string) {
 		t.Helper()
 		page := filepath.Join(t.TempDir(), "page.html")
-		out, _, err := try(t, append(args, "--html", page)...)
+		out, err := try(t, append(args, "--html", page)...)
 		require.ErrorContains(t, err, want)
 		assert.NotContains(t, err.Error(), "\n")
 		assert.Empty(t, out)
@@ -165,7 +181,7 @@ func TestBacktestRefuses(t *testing.T) {
 	f("--synthetic: no synthetic trace is called", "--synthetic", "nope")
 	f("--synthetic: a synthetic trace of 10s is too short", "--synthetic", "daily", "--length", "10s")
 	f("--step: 1s", "--from-prometheus", "http://127.0.0.1:1", "--query", "up", "--step", "1s", "--since", "1s")
-	_, _, err := try(t, "--trace", good, "--html", filepath.Join(t.TempDir(), "no", "page.html"))
+	_, err := try(t, "--trace", good, "--html", filepath.Join(t.TempDir(), "no", "page.html"))
 	require.ErrorContains(t, err, "--html: ")
 }
 
@@ -232,7 +248,7 @@ func TestDemandFromPrometheus(t *testing.T) {
 	refuse := func(want string, p *prometheus) {
 		t.Helper()
 		d.server.URL = p.URL
-		_, _, err := try(t, "--from-prometheus", p.URL, "--query", "up", "--since", "1h")
+		_, err := try(t, "--from-prometheus", p.URL, "--query", "up", "--since", "1h")
 		require.ErrorContains(t, err, want)
 	}
 	refuse(`--query: its result is 2 series, among them {pod="0"} and {pod="1"}; demand is one: sum(…) adds them up`, newPrometheus(t, 2, value))
@@ -241,7 +257,7 @@ func TestDemandFromPrometheus(t *testing.T) {
 	p.Close()
 	refuse("--from-prometheus: cannot query "+p.URL, p)
 
-	out, _, err := try(t, "--from-prometheus", newPrometheus(t, 1, func(time.Time) float64 { return 5 }).URL, "--query", "up", "--since", "2h", "--policies", "hpa", "--frontier=false")
+	out, err := try(t, "--from-prometheus", newPrometheus(t, 1, func(time.Time) float64 { return 5 }).URL, "--query", "up", "--since", "2h", "--policies", "hpa", "--frontier=false")
 	require.NoError(t, err)
 	assert.Contains(t, out, "Trace:    up; 2h from 2026-11-23 10:01 UTC in steps of 1m; 36,000 requests, 5/s on average")
 }
