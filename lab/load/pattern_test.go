@@ -118,23 +118,24 @@ func TestStepsAndSineRates(t *testing.T) {
 	require.InDelta(t, 2, s.Rate(45*time.Second), 1e-9)
 }
 
-// TestWaveRepeats: without noise each day is the first one, the night and the peak are as asked for, and the rise takes a
-// tenth of the day.
+// TestWaveRepeats: without noise each day is the first one, the night and the peak are as asked for, and the mean level is
+// as documented.
 func TestWaveRepeats(t *testing.T) {
 	const day = 8 * time.Minute
 	p := must(t)(Waves(Wave{Night: 4, Peak: 40, Day: day, Days: 3}))
 	require.Equal(t, 3*day, p.Duration())
-	low, high := math.Inf(1), 0.0
+	low, high, sum := math.Inf(1), 0.0, 0.0
 	for at := time.Duration(0); at < day; at += time.Second {
 		rate := p.Rate(at)
-		low, high = min(low, rate), max(high, rate)
+		low, high, sum = min(low, rate), max(high, rate), sum+rate
 		require.InDelta(t, rate, p.Rate(at+day), 1e-9)
 		require.InDelta(t, rate, p.Rate(at+2*day), 1e-9)
 	}
 	require.InDelta(t, 4, low, 1e-9)
 	require.InDelta(t, 40, high, 0.01)
-	require.InDelta(t, 4, p.Rate(day/4), 1e-9)
-	require.InDelta(t, 40, p.Rate(day*35/100), 1e-9)
+	require.InDelta(t, 0.38, (sum/day.Seconds()-4)/36, 0.01)
+	require.InDelta(t, 4, p.Rate(day*27/100), 1e-9)
+	require.InDelta(t, 40, p.Rate(time.Duration(WaveRisen*float64(day))), 1e-9)
 }
 
 // TestWaveNoise: noise has mean 1, differs from day to day, and is its seed's.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Wave is a day of demand that repeats: a calm night, a steep rise in the morning, a lunch dip, a second, slightly lower
-// peak and a slow evening, as the traces of chat services show it. A day may be compressed to minutes.
+// Wave is a day of demand that repeats, as services see it that are used at work: a calm night, a steep rise in the morning, a
+// lunch dip, a second, slightly lower peak, and an evening that is slower than the morning. A day may be compressed to minutes.
 type Wave struct {
 	Night, Peak float64       // expected requests per second before noise
 	Day         time.Duration // of one repetition
@@ -25,16 +25,22 @@ const maxNoise = 1
 // noiseSteps is how often noise is drawn in a day; between the draws it changes linearly.
 const noiseSteps = 100
 
-// WaveRisen is the share of a Wave's day at which its rise is over and its peak begins.
-const WaveRisen = 0.35
+// Where in a Wave's day its rise is over and its peak begins, and how long the rise takes, as shares of the day.
+const (
+	WaveRisen = 0.42
+	WaveRise  = WaveRisen - waveRises
+)
+
+// waveRises is where the rise begins.
+const waveRises = 0.27
 
 // knot is a point of the day's shape: level 0 is the night's rate, 1 the peak's.
 type knot struct{ at, level float64 }
 
-// shape is the day. The morning takes a tenth of it, 2.4 hours of 24, within which demand goes from the night's to the
-// peak's.
+// shape is the day. The rise from the night's demand to the peak's takes 15 % of it, 3.6 hours of 24; the mean level is
+// 0.38.
 func shape() []knot {
-	return []knot{{0, 0}, {0.25, 0}, {WaveRisen, 1}, {0.45, 0.95}, {0.5, 0.8}, {0.56, 0.95}, {0.68, 0.9}, {0.8, 0.4}, {0.92, 0.1}, {1, 0}}
+	return []knot{{0, 0}, {waveRises, 0}, {WaveRisen, 1}, {0.47, 0.95}, {0.52, 0.8}, {0.58, 0.95}, {0.66, 0.9}, {0.75, 0.4}, {0.85, 0.1}, {0.95, 0}, {1, 0}}
 }
 
 // level returns the shape at a share of the day in 0 to 1. Knots are joined by half cosines, so that there is no kink.

@@ -21,8 +21,8 @@ func demoScalerCommand() *cobra.Command {
 			"stock HPA scales one, a ScalePolicy in mode Act the other. Each gets real HTTP requests of its own from one schedule. Late\n" +
 			"and failed requests are counted where they were sent, replica time from the API server's pods, loading included.\n\n" +
 			"The first days are for the forecaster to learn from and are shown but not judged. It exits 0 only if on the days after them\n" +
-			"the ScalePolicy missed fewer requests than the HPA with at most a tenth more replica time, by forecasts, and the measurement\n" +
-			"was sound; otherwise it says what was not shown.\n\n" +
+			"the ScalePolicy missed fewer requests than the HPA, with no more replica time for each answer in time and by forecasts, and\n" +
+			"the measurement was sound; otherwise it says what was not shown.\n\n" +
 			"The HPA's target is by default 80 % of what a replica serves in time, the field's rule of thumb and what the ScalePolicy\n" +
 			"plans with; a lower one buys it fewer late requests for more replicas. A compressed day makes the minute of loading long: of\n" +
 			"eight minutes it is what three hours are of 24. By default the whole takes about 35 minutes.",

@@ -45,6 +45,9 @@ type Count struct {
 	Needed int `json:"neededAtPeak"`
 }
 
+// perAnswer is the replica time that each answer in time cost, in seconds; infinite where there was none.
+func (c Count) perAnswer() float64 { return c.ReplicaSeconds / float64(c.OnTime) }
+
 func (c Count) plus(d Count) Count {
 	return Count{
 		Tally: c.Tally.plus(d.Tally), ReplicaSeconds: c.ReplicaSeconds + d.ReplicaSeconds, LoadingSeconds: c.LoadingSeconds + d.LoadingSeconds,

@@ -4,7 +4,7 @@
 //
 // What it reports is what was seen: requests by the load generator that sent them, replicas by the API server's pods, the
 // ScalePolicy's reasons by its status. The first days, from which a forecaster learns, are shown and not judged. The comparison
-// passes only if the measurement was sound and the ScalePolicy was late less often at no more than the HPA's replica time.
+// passes only if the measurement was sound and the ScalePolicy was late less often at no more than the HPA's replica time for each answer in time.
 //
 // A compressed day makes a pod's minute long: of eight minutes it is what three hours are of 24. What the comparison shows is a
 // rise that is as fast as pods load, as an opening of business or a batch brings it, and not the gentle wave of a whole day.

@@ -8,15 +8,9 @@ import (
 	"headroom.dev/headroom/lab/load"
 )
 
-// What the ScalePolicy must show on the judged days to be called better, and what the measurement must be like to count.
-const (
-	// moreReplicas is by how much its replica-seconds may exceed the HPA's: an HPA that is late also saves the replicas that
-	// it lacks, which is no merit.
-	moreReplicas = 0.10
-	// lateGenerator is how late the load generator's own requests may be (99th percentile). Beyond it the machine was too busy
-	// for latencies to mean anything.
-	lateGenerator = 100 * time.Millisecond
-)
+// lateGenerator is how late the load generator's own requests may be (99th percentile). Beyond it the machine was too busy for
+// latencies to mean anything.
+const lateGenerator = 100 * time.Millisecond
 
 // Summary is the end of a comparison, as --json writes it.
 type Summary struct {
@@ -176,7 +170,8 @@ func (o observed) problems(s Summary) []string {
 	return out
 }
 
-// failures says what the ScalePolicy did not show on the judged days.
+// failures says what the ScalePolicy did not show on the judged days: that it missed fewer requests, at no more replica time for
+// each answer in time, by forecasts. Replica time alone would not do: an HPA that is late also saves the replicas it lacks.
 func failures(s Summary) []string {
 	var out []string
 	fail := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -184,8 +179,8 @@ func failures(s Summary) []string {
 	if policy.missed() >= stock.missed() {
 		fail("it missed %d requests (late or failed), the stock HPA %d: not fewer", policy.missed(), stock.missed())
 	}
-	if more := ratio(policy.ReplicaSeconds, stock.ReplicaSeconds) - 1; more > moreReplicas {
-		fail("it used %.0f %% more replica time than the stock HPA; %.0f %% is the most that counts as the same", 100*more, 100*moreReplicas)
+	if p, q := policy.perAnswer(), stock.perAnswer(); p > q {
+		fail("an answer in time cost it %.2f replica-seconds, the stock HPA %.2f: what it missed less was bought with replicas", p, q)
 	}
 	if s.AheadShare == 0 {
 		fail("it never asked for more replicas than present demand did: whatever it gained came of no forecast")

@@ -18,14 +18,14 @@ type panel struct {
 
 // row is one line of the table, as people read it; the screen and the page show the same.
 type row struct {
-	Class, Days, Side, Requests, Late, Failed, OnTime, Minutes, Loading, AtPeak, Changes, Killed string
+	Class, Days, Side, Requests, Late, Failed, OnTime, Minutes, Loading, PerAnswer, AtPeak, Changes, Killed string
 }
 
 func rowOf(class, days string, side Side, c Count) row {
 	return row{
 		Class: class, Days: days, Side: side.String(), Requests: strconv.Itoa(c.Requests), Late: strconv.Itoa(c.Late), Failed: strconv.Itoa(c.Failed),
 		OnTime: percent(c.OnTime, c.Requests), Minutes: fmt.Sprintf("%.1f", c.ReplicaSeconds/60), Loading: fmt.Sprintf("%.1f", c.LoadingSeconds/60),
-		AtPeak: fmt.Sprintf("%d of %d", c.AtPeak, c.Needed), Changes: strconv.Itoa(c.Changes), Killed: strconv.Itoa(c.KilledLoading),
+		PerAnswer: fmt.Sprintf("%.2f s", c.perAnswer()), AtPeak: fmt.Sprintf("%d of %d", c.AtPeak, c.Needed), Changes: strconv.Itoa(c.Changes), Killed: strconv.Itoa(c.KilledLoading),
 	}
 }
 

@@ -7,13 +7,16 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"headroom.dev/headroom/lab/load"
 )
 
 // verdict is the result in one sentence.
 func (s Summary) verdict() string {
 	stock, policy := s.Stock.Judged, s.Policy.Judged
-	found := fmt.Sprintf("%d of %d requests late or failed against the stock HPA's %d, with %.0f %% of its replica time",
-		policy.missed(), policy.Requests, stock.missed(), 100*ratio(policy.ReplicaSeconds, stock.ReplicaSeconds))
+	found := fmt.Sprintf("%s of its requests late or failed against the stock HPA's %s, with %.0f %% of its replica time, %.2f s against %.2f s for each answer in time",
+		percent(policy.missed(), policy.Requests), percent(stock.missed(), stock.Requests), 100*ratio(policy.ReplicaSeconds, stock.ReplicaSeconds),
+		policy.perAnswer(), stock.perAnswer())
 	switch {
 	case len(s.Problems) > 0:
 		return "Nothing can be concluded: the measurement is not sound. Seen: " + found + "."
@@ -29,7 +32,7 @@ func (s Summary) basis() []string {
 	c, x := s.Scenario, s.Setting
 	return []string{
 		fmt.Sprintf("%d days of %s, %d requests/s at night and %d at the peak; the rise takes %s. Both services get requests of the same schedule.",
-			c.Days, c.Day, int(c.Night), int(c.Peak), (c.Day / 10).Round(time.Second)),
+			c.Days, c.Day, int(c.Night), int(c.Peak), time.Duration(load.WaveRise*float64(c.Day)).Round(time.Second)),
 		fmt.Sprintf("A pod loads for %s (seen from creation to Ready: %.0f s and %.0f s, medians) and serves %g requests/s with 99 %% answered in %s.",
 			c.LoadTime, s.Stock.LoadSeconds, s.Policy.LoadSeconds, Capacity, LateAfter),
 		fmt.Sprintf("The stock HPA's target is %g requests/s per pod, %.0f %% of that; the ScalePolicy plans with %d %%. Both decide every %.0f s, "+
@@ -48,10 +51,10 @@ func (s Summary) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "days\tscaled by\trequests\tlate\tfailed\ton time\treplica-minutes\tof these loading\tready at the peak\tchanges\tkilled while loading\t")
+	fmt.Fprintln(t, "days\tscaled by\trequests\tlate\tfailed\ton time\treplica-minutes\tof these loading\tper answer in time\tready at the peak\tchanges\tkilled while loading\t")
 	for _, r := range s.rows() {
 		fmt.Fprintln(t, strings.Join([]string{
-			r.Days, r.Side, r.Requests, r.Late, r.Failed, r.OnTime, r.Minutes, r.Loading, r.AtPeak, r.Changes, r.Killed, "",
+			r.Days, r.Side, r.Requests, r.Late, r.Failed, r.OnTime, r.Minutes, r.Loading, r.PerAnswer, r.AtPeak, r.Changes, r.Killed, "",
 		}, "\t"))
 	}
 	_ = t.Flush()
