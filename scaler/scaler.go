@@ -63,10 +63,11 @@ type Input struct {
 	Replicas int32
 	// Pods count the target's pods that are not being deleted.
 	Pods PodCount
-	// Demand is the sum over the service; Queue the requests that wait for a replica, NaN-free or missing.
+	// Demand is the sum over the service, Queue the requests that wait for a replica.
 	Demand, Queue Reading
-	// QueueGrowth is by how many waiting requests the queue grew per second since the last decision; 0 where unknown.
-	QueueGrowth float64
+	// Growth is by how many waiting requests per second the queue grows, negative where it shrinks; 0 where unknown. What
+	// servers count is what they have finished: under a growing queue demand is that much higher.
+	Growth float64
 	// Capacity is the demand one replica serves within the SLO.
 	Capacity Estimate
 	// StartUp is the time after which a replica ordered now serves: the upper end of what was seen.
@@ -110,22 +111,3 @@ type Expected struct {
 	Demand float64 // at the policy's quantile
 }
 
-// Memory is what a decision must know of those before it. The zero value remembers nothing.
-type Memory struct {
-	// Wanted are the replicas wanted in the recent past, with the time: one entry a decision, over Window at most.
-	wanted window
-}
-
-// Decision is how many replicas a service should have, and why.
-type Decision struct {
-	Replicas int32
-	// Valid says that it rests on present data. Otherwise replicas are held, and only floors can raise them.
-	Valid bool
-	// Limit is what bound the decision: the last thing that changed the number.
-	Limit Limit
-	// Reactive is what present demand and the queue alone would have asked for, within Min and Max.
-	Reactive int32
-	// Steps say how the number came about, in order.
-	Steps  []Step
-	Memory Memory
-}

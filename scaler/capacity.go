@@ -1,0 +1,122 @@
+package scaler
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// kindOf pods have a capacity of their own.
+type kindOf struct{ version, gpu string }
+
+// Loads are sorted into bins whose bounds differ by 5 %: finer than the noise of a rate over ten seconds.
+const binRatio = 1.05
+
+// Half of what was seen of a load is forgotten within this many later observations of the same kind: a day at one in 15 s.
+const halfLife = 24 * 60 * 4
+
+// breaks is the share of observations that may break the SLO at a load that counts as served within it.
+const breaks = 0.05
+
+// enough observations of a load make it known: fewer are one lucky or unlucky minute.
+const enough = 8
+
+// settle is for how long after a change of the serving pods, or after the SLO was broken at a higher load, observations do
+// not count: queues that formed before drain meanwhile.
+const settle = 2 * time.Minute
+
+// capacity learns of one kind of pods how much demand a replica serves within the SLO, from load against whether it held.
+type capacity struct {
+	bins   map[int]*bin
+	seen   int
+	weight float64 // of the next observation; it grows, so that what is older counts less
+	now    estimate
+	stale  bool
+}
+
+type bin struct{ good, bad float64 }
+
+type estimate struct {
+	value  float64
+	source Source
+}
+
+func newCapacity() *capacity { return &capacity{bins: map[int]*bin{}, weight: 1} }
+
+// observe takes that each replica carried load, and whether the SLO held.
+func (c *capacity) observe(load float64, held bool) {
+	if !(load > 0) || math.IsInf(load, 0) {
+		return
+	}
+	k := int(math.Floor(math.Log(load) / math.Log(binRatio)))
+	b := c.bins[k]
+	if b == nil {
+		b = &bin{}
+		c.bins[k] = b
+	}
+	if held {
+		b.good += c.weight
+	} else {
+		b.bad += c.weight
+	}
+	c.seen++
+	c.stale = true
+	c.weight *= math.Exp2(1 / float64(halfLife))
+	if c.weight > 1e100 {
+		for _, b := range c.bins {
+			b.good /= c.weight
+			b.bad /= c.weight
+		}
+		c.weight = 1
+	}
+}
+
+// estimate returns the load up to which the SLO holds: where the share of broken observations, made to rise with load
+// (isotonic regression by pooling adjacent violators), passes breaks. Where none does it is the highest load known, AtLeast.
+func (c *capacity) estimate() estimate {
+	if !c.stale {
+		return c.now
+	}
+	c.stale = false
+	keys := make([]int, 0, len(c.bins))
+	for k := range c.bins {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	type pool struct {
+		top       int // the highest bin
+		good, bad float64
+	}
+	var pools []pool
+	for _, k := range keys {
+		next := pool{k, c.bins[k].good, c.bins[k].bad}
+		for len(pools) > 0 {
+			last := pools[len(pools)-1]
+			thin := last.good+last.bad < enough*c.weight/2 // too few to stand alone
+			if !thin && last.bad*(next.good+next.bad) < next.bad*(last.good+last.bad) {
+				break
+			}
+			next.good, next.bad = next.good+last.good, next.bad+last.bad
+			pools = pools[:len(pools)-1]
+		}
+		pools = append(pools, next)
+	}
+	result := estimate{source: AtLeast}
+	for _, p := range pools {
+		if p.bad > breaks*(p.good+p.bad) {
+			result.source = Learnt
+			break
+		}
+		if p.good+p.bad >= enough*c.weight/2 {
+			result.value = math.Pow(binRatio, float64(p.top)+0.5)
+		}
+	}
+	if result.value == 0 { // the least load that was seen is too much, or little was seen
+		result.source = Unknown
+		if len(pools) > 0 && pools[0].good+pools[0].bad >= enough*c.weight/2 {
+			result = estimate{math.Pow(binRatio, float64(keys[0])), Learnt}
+		}
+	}
+	c.now = result
+	return result
+}

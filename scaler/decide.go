@@ -1,0 +1,144 @@
+package scaler
+
+import (
+	"fmt"
+	"time"
+)
+
+// tolerance is by how much demand may exceed what the replicas are planned for before present demand adds one: the HPA's
+// default. Between Utilization and a full replica there is room for it.
+const tolerance = 0.1
+
+// decision is a Decision in the making.
+type decision struct {
+	Decision
+	in         Input
+	perReplica float64 // what one replica is planned to serve
+}
+
+// Decide decides how many replicas a service should have.
+//
+// Present demand, and a queue on top of it, count at once. A forecast only raises that, and only while it is skilful:
+// for the time at which a replica ordered now would serve. Fewer replicas than there are must be allowed by the forecasts
+// until a removed one could be back (without a skilful forecast by Policy.Window), by the queue, and by pods that are still
+// loading, because the ReplicaSet controller would delete those first. Data that is missing holds the replicas.
+func Decide(in Input) Decision {
+	in.Policy = in.Policy.withDefaults()
+	d := &decision{in: in, perReplica: in.Capacity.Value * in.Policy.Utilization}
+	d.Steps = make([]Step, 0, 6)
+	d.Memory = in.Memory
+	if missing := in.missing(); missing != "" {
+		d.Replicas = in.Replicas
+		d.step(Step{Limit: LimitMissing, Replicas: in.Replicas, Text: missing})
+		if d.perReplica > 0 {
+			d.forecast()
+		}
+		d.floors()
+	} else {
+		d.Valid = true
+		d.present()
+		d.forecast()
+		d.floors()
+		d.Memory = in.Memory.add(in.Now, d.Replicas, in.Policy.Window)
+		d.keep()
+	}
+	d.bound()
+	return d.Decision
+}
+
+// missing says which datum is lacking for a decision.
+func (in Input) missing() string {
+	switch {
+	case in.Demand.Missing != "":
+		return "demand is unknown: " + in.Demand.Missing
+	case in.Capacity.Source == Unknown || in.Capacity.Value <= 0:
+		return "the capacity of a replica is not known yet"
+	}
+	return ""
+}
+
+func (d *decision) step(s Step) {
+	s.PerReplica = d.perReplica
+	if len(d.Steps) == 0 || s.Replicas != d.Replicas || s.Limit == LimitMissing {
+		d.Limit = s.Limit
+	}
+	d.Replicas = s.Replicas
+	d.Steps = append(d.Steps, s)
+}
+
+// raise is a step where it asks for more than what stands.
+func (d *decision) raise(s Step) {
+	if s.Replicas > d.Replicas {
+		d.step(s)
+	}
+}
+
+// offered is present demand with what the queue takes up.
+func (in Input) offered() float64 { return max(in.Demand.Value+max(in.Growth, 0), 0) }
+
+// present is what demand and the queue ask for now.
+func (d *decision) present() {
+	in, p := d.in, d.in.Policy
+	demand := max(in.Demand.Value, 0)
+	d.step(Step{Limit: LimitDemand, Replicas: need(demand, d.perReplica), Demand: demand})
+	if !p.Concurrency && in.Queue.Missing == "" {
+		demand = in.offered() + max(in.Queue.Value, 0)/p.Drain.Seconds()
+		d.raise(Step{Limit: LimitQueue, Replicas: need(demand, d.perReplica), Demand: demand})
+	}
+	if d.Replicas > in.Replicas && in.Replicas > 0 && demand <= float64(in.Replicas)*d.perReplica*(1+tolerance) {
+		d.step(Step{Limit: LimitTolerance, Replicas: in.Replicas})
+	}
+	d.Reactive = min(max(d.Replicas, p.Min), p.Max)
+}
+
+// forecast is what will be needed when a replica ordered now serves.
+func (d *decision) forecast() {
+	if e := d.in.Ahead; e.Valid && e.Skilful {
+		d.raise(Step{Limit: LimitForecast, Replicas: need(e.Demand, d.perReplica), Demand: e.Demand, Horizon: e.Horizon})
+	}
+}
+
+// floors are those of the clock, ordered a start-up time early, and the replacement of what is no capacity.
+func (d *decision) floors() {
+	ahead := d.in.Now.Add(time.Duration(d.in.StartUp.Value * float64(time.Second)))
+	for _, f := range d.in.Policy.Schedule {
+		if f.Start.After(ahead) || !f.End.After(d.in.Now) {
+			continue
+		}
+		d.raise(Step{Limit: LimitSchedule, Replicas: f.Replicas, Text: f.Name})
+	}
+	if n := d.in.Pods.Unhealthy; n > 0 && d.Valid {
+		d.raise(Step{Limit: LimitUnhealthy, Replicas: d.Replicas + n})
+	}
+}
+
+// keep is what must not be given away yet.
+func (d *decision) keep() {
+	in, p := d.in, d.in.Policy
+	if d.Replicas >= in.Replicas {
+		return
+	}
+	if in.Growth > 0 && in.Queue.Missing == "" && in.Queue.Value >= 1 {
+		d.step(Step{Limit: LimitBurst, Replicas: in.Replicas})
+		return
+	}
+	if e := in.Peak; e.Valid && e.Skilful {
+		n := min(need(e.Demand, d.perReplica), in.Replicas)
+		d.raise(Step{Limit: LimitPeak, Replicas: n, Demand: e.Demand, Horizon: e.Horizon})
+	} else {
+		n := min(d.Memory.most(in.Now, p.Window), in.Replicas)
+		d.raise(Step{Limit: LimitWindow, Replicas: n, Horizon: p.Window})
+	}
+	if n := in.Pods.Loading; n > 0 && d.Replicas < in.Replicas {
+		d.step(Step{Limit: LimitLoading, Replicas: in.Replicas, Text: fmt.Sprintf("%d pods are loading", n)})
+	}
+}
+
+// bound is within the policy's limits, which hold whatever else is known.
+func (d *decision) bound() {
+	if p := d.in.Policy; d.Replicas < p.Min {
+		d.step(Step{Limit: LimitMin, Replicas: p.Min})
+	} else if d.Replicas > p.Max {
+		d.step(Step{Limit: LimitMax, Replicas: p.Max})
+	}
+}

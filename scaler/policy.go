@@ -1,0 +1,61 @@
+package scaler
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+func (p Policy) withDefaults() Policy {
+	if p.Min == 0 {
+		p.Min = 1
+	}
+	if p.Utilization == 0 {
+		p.Utilization = 0.8
+	}
+	if p.Quantile == 0 {
+		p.Quantile = 0.95
+	}
+	if p.Drain == 0 {
+		p.Drain = 30 * time.Second
+	}
+	if p.Window == 0 {
+		p.Window = 5 * time.Minute
+	}
+	if p.Period == 0 {
+		p.Period = 15 * time.Second
+	}
+	return p
+}
+
+// Validate returns an error that names the first field that makes no sense.
+func (p Policy) Validate() error {
+	p = p.withDefaults()
+	switch {
+	case p.Min < 0:
+		return fmt.Errorf("min is %d: it must not be negative", p.Min)
+	case p.Max < 1:
+		return fmt.Errorf("max is %d: it must be at least 1", p.Max)
+	case p.Min > p.Max:
+		return fmt.Errorf("min (%d) is above max (%d)", p.Min, p.Max)
+	case p.Capacity < 0 || math.IsNaN(p.Capacity) || math.IsInf(p.Capacity, 0):
+		return fmt.Errorf("capacity is %v: it must be a positive number, or 0 to be learnt", p.Capacity)
+	case p.StartUp < 0:
+		return fmt.Errorf("start-up is %s: it must not be negative", p.StartUp)
+	case !(p.Utilization > 0 && p.Utilization <= 1):
+		return fmt.Errorf("utilization is %v: it must be above 0 and at most 1", p.Utilization)
+	case !(p.Quantile >= 0.5 && p.Quantile < 1):
+		return fmt.Errorf("quantile is %v: it must be at least 0.5 and below 1", p.Quantile)
+	case p.Drain < 0, p.Window < 0, p.Period < 0:
+		return fmt.Errorf("drain (%s), window (%s) and period (%s) must not be negative", p.Drain, p.Window, p.Period)
+	}
+	for i, f := range p.Schedule {
+		if f.Replicas < 0 || f.Replicas > p.Max {
+			return fmt.Errorf("schedule[%d] (%s) wants %d replicas: they must be within 0 and max (%d)", i, f.Name, f.Replicas, p.Max)
+		}
+		if !f.End.After(f.Start) {
+			return fmt.Errorf("schedule[%d] (%s) ends before it starts", i, f.Name)
+		}
+	}
+	return nil
+}
