@@ -61,11 +61,12 @@ func rooms() table {
 		{"scaler", core, []string{"scaler/forecast"}},
 		{"scaler/hpa", core, nil},
 		{"scaler/forecast", core, nil},
+		{"scaler/kube", edge, []string{"scaler", "scaler/forecast", "api/v1alpha1"}},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler/hpa", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/kube", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
