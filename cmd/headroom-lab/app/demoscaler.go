@@ -21,14 +21,14 @@ func demoScalerCommand() *cobra.Command {
 			"stock HPA scales one, a ScalePolicy in mode Act the other. Each gets real HTTP requests of its own from one schedule. Late\n" +
 			"and failed requests are counted where they were sent, replica time from the API server's pods, loading included.\n\n" +
 			"The first days are for the forecaster to learn from and are shown but not judged. It exits 0 only if on the days after them\n" +
-			"the ScalePolicy missed fewer requests than the HPA, with no more replica time for each answer in time and by forecasts, and\n" +
-			"the measurement was sound; otherwise it says what was not shown.\n\n" +
+			"the ScalePolicy was no worse than the HPA in requests missed and in replica time for each answer in time, better in one of\n" +
+			"them, and so by forecasts, and if the measurement was sound; otherwise it says what was not shown.\n\n" +
 			"The HPA's target is by default 80 % of what a replica serves in time, the field's rule of thumb and what the ScalePolicy\n" +
 			"plans with; a lower one buys it fewer late requests for more replicas. A compressed day makes the minute of loading long: of\n" +
 			"eight minutes it is what three hours are of 24. By default the whole takes about 35 minutes.",
 		Example: "  headroom-lab demo scaler --html scaler.html --json scaler.json\n" +
-			"  headroom-lab demo scaler --day 4m --days 4          # half the time, a steeper rise\n" +
-			"  headroom-lab demo scaler --hpa-target 3.6           # an HPA with more room to spare",
+			"  headroom-lab demo scaler --day 5m --days 4 --learning-days 3   # in 22 minutes, with a steeper rise\n" +
+			"  headroom-lab demo scaler --hpa-target 1.5           # an HPA with so much to spare that it is rarely late",
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if err := d.Scenario.Validate(); err != nil {
 				return err

@@ -48,6 +48,9 @@ type Count struct {
 // perAnswer is the replica time that each answer in time cost, in seconds; infinite where there was none.
 func (c Count) perAnswer() float64 { return c.ReplicaSeconds / float64(c.OnTime) }
 
+// missedShare is the share of requests that were late or failed; 0 where there was none.
+func (c Count) missedShare() float64 { return float64(c.missed()) / float64(max(1, c.Requests)) }
+
 func (c Count) plus(d Count) Count {
 	return Count{
 		Tally: c.Tally.plus(d.Tally), ReplicaSeconds: c.ReplicaSeconds + d.ReplicaSeconds, LoadingSeconds: c.LoadingSeconds + d.LoadingSeconds,

@@ -74,7 +74,7 @@ func plot(s Summary, side Side) string {
 		plotWidth, plotBottom, side)
 	c.add(`<rect width="%.0f" height="%.0f" fill="#fff"/>`, plotWidth, plotBottom)
 	c.days()
-	c.axes(s.Scenario.step())
+	c.axes(s.Scenario.bin())
 	c.demand(s.Samples)
 	c.stairs(s.Samples, func(x Sample) int { return x.of(side).Wanted }, colourWanted, 1.2, "4 3")
 	c.stairs(s.Samples, func(x Sample) int { return x.of(side).Ready }, colourReady, 2, "")
@@ -106,7 +106,7 @@ func (c *canvas) days() {
 	}
 }
 
-func (c *canvas) axes(step time.Duration) {
+func (c *canvas) axes(bin time.Duration) {
 	right := plotWidth - plotRight
 	for n := 0.0; n <= c.replicas; n += 2 {
 		c.add(`<path d="M%.1f %.1fH%.1f" stroke="#d8dee4" stroke-width="1"/>`, plotLeft, c.y(n), right)
@@ -118,7 +118,7 @@ func (c *canvas) axes(step time.Duration) {
 	c.add(`<path d="M%.1f %.1fH%.1f" stroke="#8c959f"/>`, plotLeft, stripTop+stripHeight, right)
 	c.text(plotLeft-6, stripTop+stripHeight+4, "end", "0")
 	c.text(plotLeft-6, stripTop+4, "end", fmt.Sprintf("%.0f", c.missedTop))
-	c.text(plotLeft, stripTop-6, "start", fmt.Sprintf("late and failed requests, due within %s", step))
+	c.text(plotLeft, stripTop-6, "start", fmt.Sprintf("late and failed requests, due within %s", bin))
 }
 
 func (c *canvas) demand(samples []Sample) {
@@ -169,7 +169,7 @@ func (c *canvas) ahead(samples []Sample) {
 }
 
 func (c *canvas) missed(s Summary, side Side) {
-	width := c.x(s.Scenario.step().Seconds()) - c.x(0)
+	width := c.x(s.Scenario.bin().Seconds()) - c.x(0)
 	for _, m := range s.Missed {
 		t := m.of(side)
 		late, all := float64(t.Late), float64(t.missed())

@@ -93,9 +93,15 @@ func (s Scenario) Validate() error {
 
 func (s Scenario) length() time.Duration { return s.Day * time.Duration(s.Days) }
 
-// step is the forecast's grid: about a hundred steps a day, as a minute's grid has 1440 of a real one, and no less than the
-// API's least.
-func (s Scenario) step() time.Duration { return max(time.Second, (s.Day / 96).Round(time.Second)) }
+// step is the forecast's grid and the time between the ScalePolicy's looks: a 240th of a day, in whole seconds, and no less than
+// two. A forecaster must have proven itself over 300 steps before it is used, and a day's shape is found after 2.2 days: with so
+// many steps a day that is soon after the second.
+func (s Scenario) step() time.Duration {
+	return max(2*time.Second, (s.Day / 240).Truncate(time.Second))
+}
+
+// bin is the stretch of time that the plots count missed requests in.
+func (s Scenario) bin() time.Duration { return max(time.Second, (s.Day / 96).Round(time.Second)) }
 
 func (s Scenario) pattern() (load.Pattern, error) {
 	return load.Waves(load.Wave{Night: s.Night, Peak: s.Peak, Day: s.Day, Days: s.Days, Noise: s.Noise, Seed: s.Seed})

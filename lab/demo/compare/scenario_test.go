@@ -55,7 +55,7 @@ func TestScenarioManifests(t *testing.T) {
 			require.Equal(t, Policy.name(), p.Spec.TargetRef.Name)
 			require.EqualValues(t, Utilization, p.Spec.UtilizationPercent)
 			require.EqualValues(t, 6000, p.Spec.CapacityPerReplica.MilliValue())
-			require.Equal(t, 5*time.Second, p.Spec.Forecast.Step.Duration)
+			require.Equal(t, 2*time.Second, p.Spec.Forecast.Step.Duration)
 			require.Equal(t, time.Minute, p.Spec.ScaleDownWindow.Duration)
 		}
 	}
