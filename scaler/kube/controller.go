@@ -101,8 +101,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := c.opts.Now()
-	if v := e.service; v != nil && v.generation == p.Generation && now.Sub(v.last) < c.opts.Period/2 {
-		return reconcile.Result{RequeueAfter: c.opts.Period - now.Sub(v.last)}, nil // our own write, or one of no interest
+	if v := e.service; v != nil && v.generation == p.Generation && now.Sub(v.last) < v.period()/2 {
+		return reconcile.Result{RequeueAfter: v.period() - now.Sub(v.last)}, nil // our own write, or one of no interest
 	}
 	before := p.Status.DeepCopy()
 	ready, err := c.look(ctx, e, &p, now)
@@ -120,13 +120,17 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := c.report(ctx, e, &p, before, ready, now); err != nil {
 		return reconcile.Result{}, err
 	}
-	if v := e.service; v != nil && now.Sub(v.saved) >= checkpointInterval {
+	v := e.service
+	if v == nil {
+		return reconcile.Result{RequeueAfter: c.opts.Period}, nil
+	}
+	if now.Sub(v.saved) >= checkpointInterval {
 		if err := c.save(ctx, &p, v); err != nil {
 			return reconcile.Result{}, err
 		}
 		v.saved = now
 	}
-	return reconcile.Result{RequeueAfter: c.opts.Period}, nil
+	return reconcile.Result{RequeueAfter: v.period()}, nil
 }
 
 // entryOf returns a policy's state. A policy that was deleted and made again under its name is another one.

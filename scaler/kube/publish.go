@@ -27,7 +27,12 @@ func newPublished(reg prometheus.Registerer) (*published, error) {
 		p.series = append(p.series, v)
 		return v
 	}
-	p.desired = gauge(v1alpha1.MetricDesiredReplicas, "Replicas that a ScalePolicy in mode Act asks its HPA for.")
+	// The empty label says that the series is of no pod, not of the one that is scraped; see adapter/profiles.
+	p.desired = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: v1alpha1.MetricDesiredReplicas, Help: "Replicas that a ScalePolicy in mode Act asks its HPA for.",
+		ConstLabels: prometheus.Labels{"pod": ""},
+	}, []string{"namespace", policyLabel})
+	p.series = append(p.series, p.desired)
 	p.wanted = gauge("headroom_scaler_desired_replicas", "Replicas that a ScalePolicy decided on, in either mode.")
 	p.reactive = gauge("headroom_scaler_reactive_replicas", "Replicas that present demand alone would ask for.")
 	p.held = gauge("headroom_scaler_held", "Whether the last decision was held for lack of data.")

@@ -105,7 +105,7 @@ func (v *service) look(o scaler.Observation, hold bool) (outcome, error) {
 	v.memory = d.Memory
 
 	out := outcome{now: o.Now, decision: d, input: in, before: v.wish, previously: v.recall(o.Now)}
-	if in.Ahead.Valid {
+	if in.Ahead.Valid && !math.IsNaN(in.Ahead.Demand) {
 		v.foreseen = append(v.foreseen, foreseen{o.Now.Add(in.Ahead.Horizon), in.Ahead.Demand})
 	}
 	v.count(o, in, d)
@@ -121,7 +121,7 @@ func (v *service) recall(now time.Time) *float64 {
 		found = &foreseen{v.foreseen[0].at, v.foreseen[0].demand}
 		v.foreseen = v.foreseen[1:]
 	}
-	if found == nil || now.Sub(found.at) > 2*v.settings.config.Policy.Period {
+	if found == nil || now.Sub(found.at) > 2*v.period() {
 		return nil
 	}
 	return &found.demand
@@ -138,8 +138,11 @@ func (v *service) count(o scaler.Observation, in scaler.Input, d scaler.Decision
 	}, v.pause())
 }
 
+// period is the time between two looks.
+func (v *service) period() time.Duration { return v.settings.config.Policy.Period }
+
 // pause is the longest time between two looks that is not an absence.
-func (v *service) pause() time.Duration { return 4*v.settings.config.Policy.Period + time.Second }
+func (v *service) pause() time.Duration { return 4*v.period() + time.Second }
 
 // record keeps the decisions that changed the wish; the first one changes what the target had.
 func (v *service) record(o scaler.Observation, d scaler.Decision) {

@@ -73,6 +73,7 @@ func settingsOf(spec *v1alpha1.ScalePolicySpec, period time.Duration) (settings,
 	}
 	if d := spec.Forecast.Step; d != nil {
 		s.config.Step = d.Duration
+		p.Period = min(p.Period, d.Duration) // or steps would have no sample
 	}
 	s.config.NoForecast = spec.Forecast.Disabled
 	if slo := spec.SLO; slo != nil {

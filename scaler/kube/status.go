@@ -62,7 +62,7 @@ func demandStatus(o *scaler.Observation, out *outcome) *v1alpha1.DemandStatus {
 	if o.Queue.Missing == "" {
 		d.Queue = quantity(o.Queue.Value)
 	}
-	if e := out.input.Ahead; e.Valid {
+	if e := out.input.Ahead; e.Valid && !math.IsNaN(e.Demand) {
 		d.Predicted, d.PredictedFor = quantity(e.Demand), new(timeOf(out.now.Add(e.Horizon)))
 	}
 	if out.previously != nil {
