@@ -23,6 +23,9 @@ import (
 	"time"
 
 	"golang.org/x/term"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -186,7 +189,7 @@ func (c *comparison) install(ctx context.Context, p *progress.Printer) error {
 	return nil
 }
 
-// awaitPolicy waits until the ScalePolicy says that it decides: half an hour of load on a service that nothing scales would
+// awaitPolicy waits until the ScalePolicy says that it decides and its HPA follows: half an hour of load on a service that nothing scales would
 // show nothing.
 func (c *comparison) awaitPolicy(ctx context.Context, p *progress.Printer) error {
 	step := p.Step("scale policy")
@@ -196,20 +199,46 @@ func (c *comparison) awaitPolicy(ctx context.Context, p *progress.Printer) error
 	defer tick.Stop()
 	for {
 		state := c.watcher.state().policy
+		waits := state.message
 		if state.ready {
-			step.Done("Ready: " + state.message)
-			return nil
+			if waits = c.inactive(limited); waits == "" {
+				step.Done("Ready: " + state.message)
+				return nil
+			}
 		}
-		step.Update(state.message)
+		step.Update(waits)
 		select {
 		case <-limited.Done():
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("the ScalePolicy %s/%s is not Ready after %s: %s", namespace, Policy.name(), startTime, state.message)
+			return fmt.Errorf("the ScalePolicy %s/%s is not carried out after %s: %s", namespace, Policy.name(), startTime, waits)
 		case <-tick.C:
 		}
 	}
+}
+
+// inactive says why the HPA that carries the ScalePolicy out does not, "" where it does.
+func (c *comparison) inactive(ctx context.Context) string {
+	list, err := c.client.AutoscalingV2().HorizontalPodAutoscalers(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Sprintf("cannot list HPAs: %v", err)
+	}
+	for _, h := range list.Items {
+		if h.Spec.ScaleTargetRef.Name != Policy.name() {
+			continue
+		}
+		for _, condition := range h.Status.Conditions {
+			if condition.Type == autoscalingv2.ScalingActive {
+				if condition.Status == corev1.ConditionTrue {
+					return ""
+				}
+				return "its HPA: " + condition.Message
+			}
+		}
+		return "its HPA says nothing of itself yet"
+	}
+	return "it has no HPA yet"
 }
 
 // play sends both loads and shows what happens until the days are over and every request has ended.

@@ -35,9 +35,11 @@ func (s Summary) basis() []string {
 			c.Days, c.Day, int(c.Night), int(c.Peak), time.Duration(load.WaveRise*float64(c.Day)).Round(time.Second)),
 		fmt.Sprintf("A pod loads for %s (seen from creation to Ready: %.0f s and %.0f s, medians) and serves %g requests/s with 99 %% answered in %s.",
 			c.LoadTime, s.Stock.LoadSeconds, s.Policy.LoadSeconds, Capacity, LateAfter),
-		fmt.Sprintf("The stock HPA's target is %g requests/s per pod, %.0f %% of that; the ScalePolicy plans with %d %%. Both decide every %.0f s, "+
-			"keep replicas for %s before they give them away, and have %d to %d.",
-			c.Target, 100*c.Target/Capacity, Utilization, x.HPASyncSeconds, c.Window, minimum, maximum),
+		fmt.Sprintf("The stock HPA's target is %g requests/s per pod, %.0f %% of that; the ScalePolicy plans with %d %%. Both keep replicas for %s "+
+			"before they give them away, where no forecast says more, and have %d to %d.",
+			c.Target, 100*c.Target/Capacity, Utilization, c.Window, minimum, maximum),
+		fmt.Sprintf("The stock HPA decides every %.0f s. The ScalePolicy looks every %s, and its own HPA follows it every %.0f s.",
+			x.HPASyncSeconds, min(c.step(), controllerPeriod), x.HPASyncSeconds),
 		fmt.Sprintf("The ScalePolicy asked for more than present demand did in %.0f %% of the judged time.", 100*s.AheadShare),
 	}
 }

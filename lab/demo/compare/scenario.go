@@ -93,11 +93,11 @@ func (s Scenario) Validate() error {
 
 func (s Scenario) length() time.Duration { return s.Day * time.Duration(s.Days) }
 
-// step is the forecast's grid and the time between the ScalePolicy's looks: a 240th of a day, in whole seconds, and no less than
-// two. A forecaster must have proven itself over 300 steps before it is used, and a day's shape is found after 2.2 days: with so
-// many steps a day that is soon after the second.
+// step is the forecast's grid and the time between the ScalePolicy's looks: a 240th of a day, in whole seconds. A day's shape is
+// found after 2.2 days, and a forecaster must prove itself over 300 steps before it is used: with so many steps a day it is in use
+// on the third or fourth.
 func (s Scenario) step() time.Duration {
-	return max(2*time.Second, (s.Day / 240).Truncate(time.Second))
+	return max(time.Second, (s.Day / 240).Truncate(time.Second))
 }
 
 // bin is the stretch of time that the plots count missed requests in.
