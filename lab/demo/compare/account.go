@@ -79,7 +79,7 @@ type Sample struct {
 	Demand  float64    `json:"demand"`  // requests/s, expected
 	Stock   SideSample `json:"stockHPA"`
 	Policy  SideSample `json:"scalePolicy"`
-	Ahead   bool       `json:"ahead"` // the ScalePolicy asked for more than present demand did
+	Ahead   bool       `json:"ahead"` // a forecast, or rises seen before, bound the ScalePolicy's decision
 }
 
 // SideSample is one service at one second.

@@ -280,7 +280,7 @@ func (c *comparison) frame() frame {
 	}
 	if elapsed < s.length() {
 		c.samples = append(c.samples, Sample{
-			Seconds: elapsed.Seconds(), Demand: f.demand, Stock: sampleOf(f.state, Stock), Policy: sampleOf(f.state, Policy), Ahead: f.state.policy.ahead,
+			Seconds: elapsed.Seconds(), Demand: f.demand, Stock: sampleOf(f.state, Stock), Policy: sampleOf(f.state, Policy), Ahead: f.state.policy.ahead(),
 		})
 	}
 	today := s.day(elapsed)

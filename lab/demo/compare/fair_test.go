@@ -1,13 +1,39 @@
 package compare
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"sigs.k8s.io/yaml"
 
+	"headroom.dev/headroom/scaler/hpa"
+	"headroom.dev/headroom/scaler/hpa/kube"
 	"headroom.dev/headroom/scaler/simulate"
 )
+
+// stock is the scenario's own HPA with another target.
+func stock(t *testing.T, s Scenario, target float64) *simulate.StockHPA {
+	t.Helper()
+	s.Target = target
+	text, err := s.manifests()
+	require.NoError(t, err)
+	for document := range strings.SplitSeq(text, "\n---\n") {
+		if strings.Contains(document, "kind: HorizontalPodAutoscaler") {
+			var h autoscalingv2.HorizontalPodAutoscaler
+			require.NoError(t, yaml.UnmarshalStrict([]byte(document), &h))
+			a := kube.Autoscaler(&h.Spec)
+			a.Default()
+			config := hpa.DefaultConfig()
+			require.NoError(t, a.Validate(&config))
+			return &simulate.StockHPA{Autoscaler: a}
+		}
+	}
+	t.Fatal("the scenario has no HPA")
+	return nil
+}
 
 // TestNoTargetIsBetterInBoth plays the scenario's judged days in virtual time under HPAs of several targets: none may miss fewer
 // requests for less replica time than the default one, or the comparison would be with an HPA that is badly set. The log has
@@ -27,7 +53,7 @@ func TestNoTargetIsBetterInBoth(t *testing.T) {
 	})
 	require.NoError(t, err)
 	judged := func(target float64) (missed, hours float64) {
-		parts, err := simulate.Run(l, &simulate.HPA{Target: target, Window: s.Window}, simulate.RunOptions{Cuts: []time.Duration{time.Duration(s.Learning) * s.Day}})
+		parts, err := simulate.Run(l, stock(t, s, target), simulate.RunOptions{Cuts: []time.Duration{time.Duration(s.Learning) * s.Day}})
 		require.NoError(t, err)
 		r := parts[1]
 		t.Logf("%s: %.1f %% on time, %.0f replica-minutes", r.Setting, 100*r.Attainment, 60*r.ReplicaHours)

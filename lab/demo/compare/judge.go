@@ -23,7 +23,7 @@ type Summary struct {
 	Days     []DayCount `json:"days"`
 	Stock    Outcome    `json:"stockHPA"`
 	Policy   Outcome    `json:"scalePolicy"`
-	// AheadShare is the share of the judged time in which the ScalePolicy asked for more replicas than present demand did.
+	// AheadShare is the share of the judged time in which a forecast, or rises seen before, bound the ScalePolicy's decision.
 	AheadShare float64  `json:"aheadShare"`
 	Message    string   `json:"scalePolicyMessage"` // of its condition Ready, at the end
 	Samples    []Sample `json:"samples"`
@@ -190,7 +190,7 @@ func failures(s Summary) []string {
 		fail("it was better in nothing: neither in requests missed nor in replica time for each answer in time")
 	}
 	if s.AheadShare == 0 {
-		fail("it never asked for more replicas than present demand did: whatever it gained came of no forecast")
+		fail("nothing that it had learnt of the future ever bound its decisions: whatever it gained came of no forecast")
 	}
 	return out
 }

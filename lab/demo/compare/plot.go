@@ -153,7 +153,7 @@ func (c *canvas) stairs(samples []Sample, value func(Sample) int, colour string,
 	c.add(`<path d="%s" fill="none" stroke="%s" stroke-width="%.1f" stroke-dasharray="%s"/>`, d.String(), colour, width, dashes)
 }
 
-// ahead marks when the ScalePolicy asked for more than present demand did.
+// ahead marks when a forecast bound the ScalePolicy's decision.
 func (c *canvas) ahead(samples []Sample) {
 	for i := 0; i < len(samples); i++ {
 		if !samples[i].Ahead {
@@ -192,7 +192,7 @@ func (c *canvas) legend(side Side) {
 		{colourFailed, "failed"},
 	}
 	if side == Policy {
-		entries = append(entries, struct{ colour, name string }{colourAhead, "more asked for than present demand does"})
+		entries = append(entries, struct{ colour, name string }{colourAhead, "replicas set by a forecast"})
 	}
 	x := plotLeft
 	for _, e := range entries {

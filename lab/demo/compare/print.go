@@ -40,7 +40,7 @@ func (s Summary) basis() []string {
 			c.Target, 100*c.Target/Capacity, Utilization, c.Window, minimum, maximum),
 		fmt.Sprintf("The stock HPA decides every %.0f s. The ScalePolicy looks every %s, and its own HPA follows it every %.0f s.",
 			x.HPASyncSeconds, min(c.step(), controllerPeriod), x.HPASyncSeconds),
-		fmt.Sprintf("The ScalePolicy asked for more than present demand did in %.0f %% of the judged time.", 100*s.AheadShare),
+		fmt.Sprintf("Forecasts, or rises seen before, set the ScalePolicy's replicas in %.0f %% of the judged time.", 100*s.AheadShare),
 	}
 }
 

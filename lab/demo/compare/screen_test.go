@@ -8,6 +8,8 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"headroom.dev/headroom/lab/load"
 )
@@ -64,4 +66,34 @@ func TestAPolicyThatSaysNothingIsShown(t *testing.T) {
 	f.state.policy = policyState{message: "no controller has seen it"}
 	require.Contains(t, strings.Join(table(f), "\n"), "policy       no controller has seen it")
 	require.NotContains(t, line(f), "limit")
+}
+
+// TestReadPolicy: what a ScalePolicy says of itself, and what it says before a controller has seen it.
+func TestReadPolicy(t *testing.T) {
+	object := func(status string) *unstructured.Unstructured {
+		var o unstructured.Unstructured
+		require.NoError(t, yaml.Unmarshal([]byte("apiVersion: headroom.dev/v1alpha1\nkind: ScalePolicy\nmetadata: {name: x}\n"+status), &o.Object))
+		return &o
+	}
+	p, err := readPolicy(object(""))
+	require.NoError(t, err)
+	require.Equal(t, policyState{known: true, message: "it says nothing of itself: no controller has seen it"}, p)
+	p, err = readPolicy(object(`
+status:
+  limit: Forecast
+  desiredReplicas: 9
+  reactiveReplicas: 7
+  conditions: [{type: Ready, status: "True", message: why, reason: Decided, lastTransitionTime: "2026-01-01T00:00:00Z"}]
+  forecasts:
+  - {horizon: 5s, method: last value, inUse: true, samples: 1}
+  - {horizon: 1m20s, method: combination, inUse: true, samples: 1}
+  - {horizon: 1m20s, method: last value, inUse: false, samples: 1}
+`))
+	require.NoError(t, err)
+	require.Equal(t, policyState{known: true, ready: true, message: "why", limit: "Forecast", desired: 9, reactive: 7, skilful: 1}, p)
+	require.True(t, p.ahead())
+	require.False(t, policyState{limit: "ScaleDownWindow", desired: 9, reactive: 2}.ahead(), "what is only kept is not ordered ahead")
+	p, err = readPolicy(object("status: {limit: 7}"))
+	require.Error(t, err)
+	require.False(t, p.ready)
 }

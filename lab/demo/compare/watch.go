@@ -21,6 +21,7 @@ import (
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/lab/network"
+	"headroom.dev/headroom/scaler"
 )
 
 // pollPolicy is how often the ScalePolicy is read. Its status is written at changes, so more often would show nothing more.
@@ -50,8 +51,16 @@ type policyState struct {
 	limit    string
 	desired  int32
 	reactive int32 // what present demand alone would have asked for
-	ahead    bool  // more than that was wanted
-	skilful  int   // horizons at which a forecast is in use
+	skilful  int   // horizons at which something better than last value is in use
+}
+
+// lastValue is the method that every forecast is measured by.
+const lastValue = "last value"
+
+// ahead says that what bound the decision was something learnt of the future: a forecast, or rises seen before. Replicas that are
+// only kept for a while are no sign of it.
+func (p policyState) ahead() bool {
+	return p.limit == scaler.LimitForecast.String() || p.limit == scaler.LimitMargin.String()
 }
 
 // watch follows both services until ctx ends; it returns when the first state is known.
@@ -178,10 +187,10 @@ func readPolicy(object *unstructured.Unstructured) (policyState, error) {
 		state.ready, state.message = c.Status == metav1.ConditionTrue, c.Message
 	}
 	if d, r := p.Status.DesiredReplicas, p.Status.ReactiveReplicas; d != nil && r != nil {
-		state.desired, state.reactive, state.ahead = *d, *r, *d > *r
+		state.desired, state.reactive = *d, *r
 	}
 	for _, f := range p.Status.Forecasts {
-		if f.InUse {
+		if f.InUse && f.Method != lastValue {
 			state.skilful++
 		}
 	}
