@@ -7,7 +7,7 @@
 // passes only if the measurement was sound and the ScalePolicy was no worse in requests missed and in replica time for each answer
 // in time, better in one of them, and so by forecasts.
 //
-// A compressed day makes a pod's minute long: of eight minutes it is what three hours are of 24. What the comparison shows is a
+// A compressed day makes a pod's minute long: of five minutes it is what 4.8 hours are of 24. What the comparison shows is a
 // rise that is as fast as pods load, as an opening of business or a batch brings it, and not the gentle wave of a whole day.
 package compare
 

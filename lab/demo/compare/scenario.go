@@ -47,13 +47,13 @@ const (
 	Utilization = 80
 )
 
-// DefaultScenario is four days of eight minutes. The HPA's target is the field's rule of thumb, 80 % of what a replica can
+// DefaultScenario is seven days of five minutes, of which a forecaster needs the first five (see step). The HPA's target is the field's rule of thumb, 80 % of what a replica can
 // serve, and the same share that the ScalePolicy plans with: neither side gets a margin that the other has not. No other target
 // is better in both late requests and replica time (TestNoTargetIsBetterInBoth); a lower one trades one for the other. The
-// window for scaling down is a load time on both sides, since Kubernetes' 300 s would be 15 hours of so short a day.
+// window for scaling down is a load time on both sides, since Kubernetes' 300 s would be a whole one of so short days.
 func DefaultScenario() Scenario {
 	return Scenario{
-		Day: 8 * time.Minute, Days: 4, Learning: 2, Night: 8, Peak: 44, Noise: 0.05,
+		Day: 5 * time.Minute, Days: 7, Learning: 5, Night: 8, Peak: 44, Noise: 0.05,
 		LoadTime: time.Minute, Target: Capacity * Utilization / 100, Window: time.Minute, Seed: 1,
 	}
 }
@@ -93,11 +93,11 @@ func (s Scenario) Validate() error {
 
 func (s Scenario) length() time.Duration { return s.Day * time.Duration(s.Days) }
 
-// step is the forecast's grid and the time between the ScalePolicy's looks: a 240th of a day, in whole seconds. A day's shape is
-// found after 2.2 days, and a forecaster must prove itself over 300 steps before it is used: with so many steps a day it is in use
-// on the third or fourth.
+// step is the forecast's grid and the time between the ScalePolicy's looks: a 150th of a day, in whole seconds. A day's shape is
+// found after 2.2 to 2.6 days, and a forecaster must then prove itself over 300 steps before it is used: with so many steps a day it
+// is in use before the end of the fifth. Fewer would take longer; more would ask for looks that the lab cannot keep up with.
 func (s Scenario) step() time.Duration {
-	return max(time.Second, (s.Day / 240).Truncate(time.Second))
+	return max(time.Second, (s.Day / 150).Truncate(time.Second))
 }
 
 // bin is the stretch of time that the plots count missed requests in.

@@ -68,7 +68,7 @@ func TestScenarioRefusesWhatCannotWork(t *testing.T) {
 	for want, change := range map[string]func(*Scenario){
 		"--day must be":               func(s *Scenario) { s.Day = time.Minute },
 		"--days must be":              func(s *Scenario) { s.Days = 1 },
-		"--learning-days must be":     func(s *Scenario) { s.Learning = 4 },
+		"--learning-days must be":     func(s *Scenario) { s.Learning = 7 },
 		"--load-time must":            func(s *Scenario) { s.LoadTime = s.Day },
 		"--hpa-target must be":        func(s *Scenario) { s.Target = math.NaN() },
 		"--scale-down-window must be": func(s *Scenario) { s.Window = -time.Second },
@@ -87,9 +87,9 @@ func TestHoursAndDays(t *testing.T) {
 	require.Equal(t, "00:00", s.hour(0))
 	require.Equal(t, "12:00", s.hour(s.Day+s.Day/2))
 	require.Equal(t, 1, s.day(s.Day))
-	require.Equal(t, 3, s.day(10*s.Day), "what ends after the last day belongs to it")
-	require.False(t, s.judged(1))
-	require.True(t, s.judged(2))
+	require.Equal(t, 6, s.day(10*s.Day), "what ends after the last day belongs to it")
+	require.False(t, s.judged(4))
+	require.True(t, s.judged(5))
 }
 
 // times are when slots fall free, the earliest first.
