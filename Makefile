@@ -30,6 +30,10 @@ TRACES ?=
 demo: build ## Bring up a real control plane with simulated GPU nodes and watch the HPA scale (DEMO_FLAGS="--keep --json FILE")
 	bin/headroom-lab demo $(DEMO_FLAGS)
 
+.PHONY: demo-scaler
+demo-scaler: build ## Play days of demand to a stock HPA and a ScalePolicy side by side, for 35 minutes (DEMO_FLAGS="--html FILE --json FILE")
+	bin/headroom-lab demo scaler $(DEMO_FLAGS)
+
 ##@ Build and test
 
 .PHONY: build

@@ -39,6 +39,7 @@ func (c Cluster) Install(ctx context.Context, p *progress.Printer) error {
 	for _, wait := range [][]string{
 		{"rollout", "status", "-n", "headroom-system", "deployment/headroom-adapter", timeout},
 		{"rollout", "status", "-n", "headroom-system", "daemonset/headroom-agent", timeout},
+		{"rollout", "status", "-n", "headroom-system", "deployment/headroom-controller", timeout},
 		append([]string{"wait", "--for=condition=Available", timeout}, APIServices()...),
 	} {
 		step.Update("waiting for " + wait[len(wait)-2])

@@ -34,6 +34,7 @@ import (
 	"headroom.dev/headroom/api/v1alpha1"
 	adapter "headroom.dev/headroom/cmd/headroom-adapter/app"
 	agent "headroom.dev/headroom/cmd/headroom-agent/app"
+	controller "headroom.dev/headroom/cmd/headroom-controller/app"
 	"headroom.dev/headroom/lab"
 	"headroom.dev/headroom/lab/inference"
 	"headroom.dev/headroom/lab/kubelet"
@@ -98,6 +99,7 @@ func podTemplates(objects []runtime.Object) map[string]corev1.PodTemplateSpec {
 func TestFlagsAreTheBinaries(t *testing.T) {
 	flags := map[string]*pflag.FlagSet{
 		"headroom-adapter": adapter.NewCommand().Flags(), "headroom-agent": agent.Command(io.Discard).Flags(),
+		"headroom-controller": controller.NewCommand().Flags(),
 	}
 	seen := 0
 	for name, template := range podTemplates(objects(t)) {
@@ -117,7 +119,7 @@ func TestFlagsAreTheBinaries(t *testing.T) {
 			require.NoError(t, flags[command].Parse(args), "%s %v", name, args)
 		}
 	}
-	require.Equal(t, 2, seen)
+	require.Equal(t, 3, seen)
 }
 
 // What components add to the agent's arguments are flags that it has.
@@ -156,7 +158,7 @@ func TestPortsAndProbesMeet(t *testing.T) {
 				require.EqualValues(t, c.Ports[0].ContainerPort, port, name)
 			}
 			for _, arg := range c.Args {
-				for _, flag := range []string{"--secure-port=", "--listen=[$(POD_IP)]:"} {
+				for _, flag := range []string{"--secure-port=", "--listen=[$(POD_IP)]:", "--metrics-listen=[$(POD_IP)]:"} {
 					if value, ok := strings.CutPrefix(arg, flag); ok {
 						require.Equal(t, strconv.Itoa(int(c.Ports[0].ContainerPort)), value, name)
 					}
@@ -199,17 +201,34 @@ func TestAPIServicesLeadToTheAdapter(t *testing.T) {
 	}
 }
 
-func TestTheAdapterCanBeDrained(t *testing.T) {
+// TestNodesCanBeDrained checks that each of our Deployments outlives a node.
+func TestNodesCanBeDrained(t *testing.T) {
 	o := objects(t)
-	budgets := all[*policyv1.PodDisruptionBudget](o)
-	require.Len(t, budgets, 1)
-	require.Equal(t, 1, budgets[0].Spec.MinAvailable.IntValue())
+	budgets := map[string]*policyv1.PodDisruptionBudget{}
+	for _, b := range all[*policyv1.PodDisruptionBudget](o) {
+		require.Equal(t, 1, b.Spec.MinAvailable.IntValue())
+		budgets[b.Name] = b
+	}
+	require.Len(t, budgets, 2)
 	for _, d := range all[*appsv1.Deployment](o) {
-		if d.Name == "headroom-adapter" {
-			require.Equal(t, d.Spec.Selector.MatchLabels, budgets[0].Spec.Selector.MatchLabels)
-			require.Greater(t, int(*d.Spec.Replicas), budgets[0].Spec.MinAvailable.IntValue())
+		if b := budgets[d.Name]; b != nil {
+			require.Equal(t, d.Spec.Selector.MatchLabels, b.Spec.Selector.MatchLabels)
+			require.Greater(t, int(*d.Spec.Replicas), b.Spec.MinAvailable.IntValue())
+			delete(budgets, d.Name)
 		}
 	}
+	require.Empty(t, budgets, "budgets for nothing")
+}
+
+// TestTheControllerMayReadDemand checks that who decides may read what the adapter serves.
+func TestTheControllerMayReadDemand(t *testing.T) {
+	bound := false
+	for _, b := range all[*rbacv1.ClusterRoleBinding](objects(t)) {
+		for _, s := range b.Subjects {
+			bound = bound || b.RoleRef.Name == "headroom-reader" && s.Name == "headroom-controller"
+		}
+	}
+	require.True(t, bound)
 }
 
 func TestTheExampleAsksForWhatTheRulesDefine(t *testing.T) {

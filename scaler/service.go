@@ -109,7 +109,7 @@ func NewService(c Config) (*Service, error) {
 	if c.LatencyTarget < 0 || math.IsNaN(c.LatencyTarget) {
 		return nil, fmt.Errorf("cannot judge latency: its target is %v", c.LatencyTarget)
 	}
-	model, err := forecast.New(forecast.Options{Step: c.Step})
+	model, err := forecast.New(forecast.Options{Step: c.Step, Horizons: horizons(c.Step)})
 	if err != nil {
 		return nil, err
 	}

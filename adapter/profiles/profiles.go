@@ -64,6 +64,7 @@ func All() []Profile {
 		{"envoy", "Envoy", envoy},
 		{"headroom", "headroom-agent", agent},
 		{"dcgm", "dcgm-exporter", dcgm},
+		{"scaler", "headroom-controller", scaler},
 	}
 }
 

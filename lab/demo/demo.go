@@ -117,7 +117,7 @@ func (d *demo) connect(ctx context.Context) error {
 // play sends the load and shows what happens until the script is over.
 func (d *demo) play(ctx context.Context) error {
 	fmt.Fprintf(d.options.Out, "\nLoad on service %s/%s for %s; the HPA decides every %s.\n\n", lab.ExampleNamespace, lab.ExampleName,
-		clock(total(d.phases)), d.options.HPASync)
+		progress.Clock(total(d.phases)), d.options.HPASync)
 	d.began = time.Now()
 	done := make(chan error, 1)
 	go func() { done <- d.load.Run(ctx) }()

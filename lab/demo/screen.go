@@ -8,6 +8,7 @@ import (
 
 	"headroom.dev/headroom/lab/load"
 	"headroom.dev/headroom/lab/observe"
+	"headroom.dev/headroom/lab/progress"
 )
 
 // frame is what one moment looks like.
@@ -40,7 +41,7 @@ func (r reading) mean() string {
 type screen struct {
 	w        io.Writer
 	terminal bool
-	drawn    int    // lines of the last table
+	table    *progress.Table
 	told     int    // rescales that have been printed
 	phase    string // that was last printed
 	last     time.Duration
@@ -54,11 +55,11 @@ func (s *screen) show(f frame) {
 		return
 	}
 	for _, e := range f.rescales[s.told:] {
-		fmt.Fprintf(s.w, "%s  HPA: New size: %d; reason: %s\n", clock(f.elapsed), e.Size, e.Reason)
+		fmt.Fprintf(s.w, "%s  HPA: New size: %d; reason: %s\n", progress.Clock(f.elapsed), e.Size, e.Reason)
 	}
 	s.told = len(f.rescales)
 	if s.phase != f.phase.name {
-		fmt.Fprintf(s.w, "%s  load: %.0f/s of %d tokens, %s\n", clock(f.elapsed), f.phase.rate, f.phase.tokens, f.phase.name)
+		fmt.Fprintf(s.w, "%s  load: %.0f/s of %d tokens, %s\n", progress.Clock(f.elapsed), f.phase.rate, f.phase.tokens, f.phase.name)
 		s.phase, s.last = f.phase.name, 0
 	}
 	if s.last != 0 && f.elapsed-s.last < plainEvery {
@@ -70,8 +71,8 @@ func (s *screen) show(f frame) {
 
 func line(f frame) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  demand %4.1f/s  replicas wanted %d ready %d loading %d  p95 %s", clock(f.elapsed), f.phase.rate,
-		f.wanted, f.pods.Ready, f.pods.Loading, p95(f.load))
+	fmt.Fprintf(&b, "%s  demand %4.1f/s  replicas wanted %d ready %d loading %d  p95 %s", progress.Clock(f.elapsed), f.phase.rate,
+		f.wanted, f.pods.Ready, f.pods.Loading, f.load.P95())
 	for _, r := range f.readings {
 		if r.target == 0 {
 			continue // the measured p95 says it already, and lines are short of room
@@ -85,24 +86,19 @@ func line(f frame) string {
 }
 
 func (s *screen) draw(f frame) {
-	rows := table(f)
-	if s.drawn > 0 {
-		fmt.Fprintf(s.w, "\x1b[%dA", s.drawn)
+	if s.table == nil {
+		s.table = progress.NewTable(s.w)
 	}
-	for _, row := range rows {
-		fmt.Fprintf(s.w, "\r\x1b[K%s\n", row)
-	}
-	fmt.Fprint(s.w, "\x1b[J")
-	s.drawn = len(rows)
+	s.table.Draw(table(f))
 }
 
 // table is the live table, a row per line.
 func table(f frame) []string {
 	rows := []string{
-		fmt.Sprintf("Headroom demo  %s of %s  %s %s", clock(f.elapsed), clock(f.length), bar(f.elapsed, f.length, 30), f.phase.name),
+		fmt.Sprintf("Headroom demo  %s of %s  %s %s", progress.Clock(f.elapsed), progress.Clock(f.length), progress.Bar(f.elapsed, f.length, 30), f.phase.name),
 		"",
 		fmt.Sprintf("demand     %5.1f req/s of %d tokens   sent %.1f/s   answered %.1f/s   p95 %s   %s",
-			f.phase.rate, f.phase.tokens, f.load.Sent, f.load.OK, p95(f.load), failed(f.load)),
+			f.phase.rate, f.phase.tokens, f.load.Sent, f.load.OK, f.load.P95(), failed(f.load)),
 		fmt.Sprintf("replicas   wanted %-3d ready %-3d loading %-3d %s", f.wanted, f.pods.Ready, f.pods.Loading,
 			strings.Repeat("█", f.pods.Ready)+strings.Repeat("░", f.pods.Loading)),
 		"",
@@ -117,7 +113,7 @@ func table(f frame) []string {
 		switch {
 		case !r.known:
 		case r.last.Missing != "":
-			row += "  " + shorten(r.last.Missing, 70)
+			row += "  " + progress.Shorten(r.last.Missing, 70)
 		default:
 			row += fmt.Sprintf(" %6d %5.1fs", r.last.Pods, r.last.Age.Seconds())
 		}
@@ -130,13 +126,6 @@ func table(f frame) []string {
 	return rows
 }
 
-func p95(w load.Window) string {
-	if w.Latency == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%.0f ms", w.Latency.P95)
-}
-
 func failed(w load.Window) string {
 	n := 0
 	for _, count := range w.Failures {
@@ -146,21 +135,4 @@ func failed(w load.Window) string {
 		return "no errors"
 	}
 	return fmt.Sprintf("%d failed", n)
-}
-
-func clock(d time.Duration) string {
-	return fmt.Sprintf("%d:%02d", int(d.Minutes()), int(d.Seconds())%60)
-}
-
-func bar(done, length time.Duration, width int) string {
-	n := min(width, int(float64(width)*done.Seconds()/length.Seconds()))
-	return "[" + strings.Repeat("=", n) + strings.Repeat(" ", width-n) + "]"
-}
-
-func shorten(s string, n int) string {
-	runes := []rune(s)
-	if len(runes) <= n {
-		return s
-	}
-	return string(runes[:n-1]) + "…"
 }

@@ -16,6 +16,7 @@ import (
 //	constant:10x60s
 //	steps:5x30s,20x45s
 //	sine:mean=10,amplitude=8,period=60s,for=3m
+//	wave:night=4,peak=40,day=8m,days=4,noise=0.05,seed=1    (noise and seed optional; see Wave)
 //	trace:FILE,speed=60,scale=0.5,from=2h,for=3h    (all but FILE optional; see Replay)
 //
 // Rates are requests per second. Errors name the part that is wrong.
@@ -36,10 +37,12 @@ func parse(text string, open opener) (Pattern, error) {
 		pattern, err = parseSteps(rest)
 	case ok && kind == "sine":
 		pattern, err = parseSine(rest)
+	case ok && kind == "wave":
+		pattern, err = parseWave(rest)
 	case ok && kind == "trace":
 		pattern, err = parseTrace(rest, open)
 	default:
-		err = errors.New("want constant:…, steps:…, sine:… or trace:…")
+		err = errors.New("want constant:…, steps:…, sine:…, wave:… or trace:…")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load pattern %q: %w", text, err)
@@ -99,6 +102,27 @@ func parseSine(text string) (Pattern, error) {
 		return nil, o.err
 	}
 	return Sine(mean, amplitude, period, length)
+}
+
+func parseWave(text string) (Pattern, error) {
+	o, err := parseOptions(text, "night", "peak", "day", "days", "noise", "seed")
+	if err != nil {
+		return nil, err
+	}
+	w := Wave{Night: o.number("night", 0), Peak: o.number("peak", 0), Day: o.duration("day"), Noise: o.number("noise", 0)}
+	days, seed := o.number("days", 0), o.number("seed", 0)
+	for _, key := range []string{"night", "peak", "day", "days"} {
+		if _, ok := o.values[key]; !ok {
+			return nil, fmt.Errorf("%s is missing", key)
+		}
+	}
+	if o.err != nil {
+		return nil, o.err
+	}
+	if w.Days, w.Seed = int(days), uint64(seed); float64(w.Days) != days || float64(w.Seed) != seed {
+		return nil, fmt.Errorf("days=%g and seed=%g must be whole numbers, 0 or more", days, seed)
+	}
+	return Waves(w)
 }
 
 func parseTrace(text string, open opener) (Pattern, error) {

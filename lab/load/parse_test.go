@@ -23,6 +23,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseWave(t *testing.T) {
+	got, err := Parse("wave:night=4,peak=40,day=8m,days=3,noise=0.05,seed=7")
+	require.NoError(t, err)
+	want, err := Waves(Wave{Night: 4, Peak: 40, Day: 8 * time.Minute, Days: 3, Noise: 0.05, Seed: 7})
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
 func TestParseErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                     "want constant:",
@@ -40,14 +48,20 @@ func TestParseErrors(t *testing.T) {
 		"sine:mean=x,amplitude=8,period=60s,for=3m":   "mean=x is no number",
 		"sine:mean=1,amplitude=0,period=60,for=3m":    "period=60 is no time",
 		"sine:mean=10,amplitude=12,period=60s,for=3m": "amplitude 12 is larger than mean 10",
-		"trace:":                                     "the file is missing",
-		"trace:testdata/none.csv":                    "cannot open trace",
-		"trace:parse.go":                             "cannot read trace parse.go",
-		"trace:testdata/buckets.csv,speed=0":         "speed 0 is not above 0",
-		"trace:testdata/buckets.csv,speed=fast":      "speed=fast is no number",
-		"trace:testdata/buckets.csv,from=1h":         "from 1h0m0s is not inside of the trace, which is 40s long",
-		"trace:testdata/buckets.csv,for=-1s":         "for -1s is negative",
-		"trace:testdata/requests.csv,from=1s,for=1s": "no request in 1s from 1s on",
+		"wave:night=5,peak=40,day=8m":                 "days is missing",
+		"wave:night=5,peak=40,day=8m,days=1.5":        "days=1.5 and seed=0 must be whole numbers",
+		"wave:night=5,peak=40,day=8m,days=0":          "days 0 is not in 1 to 1000",
+		"wave:night=5,peak=4,day=8m,days=2":           "peak 4 is below night 5",
+		"wave:night=5,peak=9,day=8m,days=2,noise=2":   "noise 2 is not in 0 to 1",
+		"wave:night=5,peak=9,day=0s,days=2":           "day 0s is not above 0s",
+		"trace:":                                      "the file is missing",
+		"trace:testdata/none.csv":                     "cannot open trace",
+		"trace:parse.go":                              "cannot read trace parse.go",
+		"trace:testdata/buckets.csv,speed=0":          "speed 0 is not above 0",
+		"trace:testdata/buckets.csv,speed=fast":       "speed=fast is no number",
+		"trace:testdata/buckets.csv,from=1h":          "from 1h0m0s is not inside of the trace, which is 40s long",
+		"trace:testdata/buckets.csv,for=-1s":          "for -1s is negative",
+		"trace:testdata/requests.csv,from=1s,for=1s":  "no request in 1s from 1s on",
 	} {
 		_, err := Parse(text)
 		require.ErrorContains(t, err, want, text)
@@ -57,7 +71,8 @@ func TestParseErrors(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
-		"constant:10x60s", "steps:5x30s,20x45s", "sine:mean=10,amplitude=8,period=60s,for=3m", "trace:f,speed=60,from=1s,scale=1e-3",
+		"constant:10x60s", "steps:5x30s,20x45s", "sine:mean=10,amplitude=8,period=60s,for=3m",
+		"wave:night=4,peak=40,day=8m,days=4,noise=0.05,seed=1", "trace:f,speed=60,from=1s,scale=1e-3",
 	} {
 		f.Add(text)
 	}

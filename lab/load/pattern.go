@@ -74,6 +74,7 @@ func poisson(rate func(time.Duration) float64, peak float64, length time.Duratio
 const (
 	streamArrivals = iota
 	streamTargets
+	streamNoise
 )
 
 func newRNG(seed, stream uint64) *rand.Rand {

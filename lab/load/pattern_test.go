@@ -28,6 +28,7 @@ func patterns(t *testing.T) map[string]Pattern {
 		"constant": must(t)(Constant(50, 200*time.Second)),
 		"steps":    must(t)(Steps(list)),
 		"sine":     must(t)(Sine(50, 50, 70*time.Second, 200*time.Second)),
+		"wave":     must(t)(Waves(Wave{Night: 5, Peak: 80, Day: 100 * time.Second, Days: 2, Noise: 0.1, Seed: 3})),
 		"buckets":  must(t)(trace.Pattern(Replay{Speed: 0.7, Scale: 2, From: 5 * time.Second})),
 	}
 }
@@ -115,4 +116,42 @@ func TestStepsAndSineRates(t *testing.T) {
 	require.InDelta(t, 10, s.Rate(0), 1e-9)
 	require.InDelta(t, 18, s.Rate(15*time.Second), 1e-9)
 	require.InDelta(t, 2, s.Rate(45*time.Second), 1e-9)
+}
+
+// TestWaveRepeats: without noise each day is the first one, the night and the peak are as asked for, and the mean level is
+// as documented.
+func TestWaveRepeats(t *testing.T) {
+	const day = 8 * time.Minute
+	p := must(t)(Waves(Wave{Night: 4, Peak: 40, Day: day, Days: 3}))
+	require.Equal(t, 3*day, p.Duration())
+	low, high, sum := math.Inf(1), 0.0, 0.0
+	for at := time.Duration(0); at < day; at += time.Second {
+		rate := p.Rate(at)
+		low, high, sum = min(low, rate), max(high, rate), sum+rate
+		require.InDelta(t, rate, p.Rate(at+day), 1e-9)
+		require.InDelta(t, rate, p.Rate(at+2*day), 1e-9)
+	}
+	require.InDelta(t, 4, low, 1e-9)
+	require.InDelta(t, 40, high, 0.01)
+	require.InDelta(t, 0.38, (sum/day.Seconds()-4)/36, 0.01)
+	require.InDelta(t, 4, p.Rate(day*27/100), 1e-9)
+	require.InDelta(t, 40, p.Rate(time.Duration(WaveRisen*float64(day))), 1e-9)
+}
+
+// TestWaveNoise: noise has mean 1, differs from day to day, and is its seed's.
+func TestWaveNoise(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := Wave{Night: 10, Peak: 10, Day: 8 * time.Minute, Days: 1000, Noise: 0.1, Seed: seed}
+	p := must(t)(Waves(w))
+	sum, n := 0.0, 0
+	for at := time.Duration(0); at < p.Duration(); at += time.Second {
+		sum += p.Rate(at)
+		n++
+	}
+	// The days' factors alone make a standard error of 0.1/√1000 = 0.3 %; six of them.
+	require.InEpsilon(t, 10, sum/float64(n), 0.02)
+	require.Equal(t, p, must(t)(Waves(w)))
+	w.Seed++
+	require.NotEqual(t, p.Rate(time.Minute), must(t)(Waves(w)).Rate(time.Minute))
 }

@@ -142,6 +142,14 @@ func (r *Record) Results() []Result {
 	return slices.Clone(r.results)
 }
 
+// From returns a copy of what has ended so far from the n-th result on, counted from 0, in the order of Results: a reader that
+// keeps up needs no copy of everything.
+func (r *Record) From(n int) []Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.results[min(n, len(r.results)):])
+}
+
 // Window is the load over the last stretch of time of a run.
 type Window struct {
 	Span     time.Duration  // what it is over: as long as asked for, or the run so far
@@ -151,6 +159,14 @@ type Window struct {
 	InFlight int            // sent and not ended now
 	Failures map[string]int // requests that ended in other ways, by Outcome
 	Latency  *Latency       // of the successful answers; nil where there was none
+}
+
+// P95 writes the 95th percentile of the latencies for people, "-" where there is none.
+func (w Window) P95() string {
+	if w.Latency == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f ms", w.Latency.P95)
 }
 
 // Window returns the load over the last d: requests that came due in it, and requests that ended in it.
@@ -216,6 +232,13 @@ type Latency struct {
 	P95  float64 `json:"p95_ms"`
 	P99  float64 `json:"p99_ms"`
 	Max  float64 `json:"max_ms"`
+}
+
+// Percentiles returns those of the latencies of the results that succeeded, and of the waits of all: how late the generator
+// itself was. Either is nil where there is nothing to take them of.
+func Percentiles(results []Result) (latencies, waits *Latency) {
+	c := tally(results)
+	return latencyOf(c.latencies), latencyOf(c.waits)
 }
 
 // latencyOf sorts its argument.

@@ -143,7 +143,7 @@ func hide(fs *pflag.FlagSet, names ...string) {
 
 // Complete fills in what depends on other flags.
 func (o *Options) Complete() {
-	o.Prometheus.complete()
+	o.Prometheus.Complete()
 	if o.ScrapeTimeout == 0 {
 		o.ScrapeTimeout = o.ScrapeInterval
 	}

@@ -1,78 +1,35 @@
 package app
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"headroom.dev/headroom/adapter/promapi"
+	"headroom.dev/headroom/cmd/internal/promflags"
 )
 
 // prometheusOptions are the flags about a Prometheus-compatible server.
 type prometheusOptions struct {
-	promapi.ClientOptions
+	promflags.Options
 
 	Interval time.Duration
-	params   []string // name=value; a parameter may be given more than once
 }
 
 func defaultPrometheusOptions() prometheusOptions {
-	return prometheusOptions{
-		ClientOptions: promapi.ClientOptions{Timeout: promapi.DefaultClientTimeout},
-		// Servers scrape every 15 to 60 s; a third of the shorter adds little age and a query every 5 s is little load.
-		Interval: 5 * time.Second,
-	}
+	// Servers scrape every 15 to 60 s; a third of the shorter adds little age and a query every 5 s is little load.
+	return prometheusOptions{Options: promflags.Default(), Interval: 5 * time.Second}
 }
 
 func (o *prometheusOptions) addFlags(fs *pflag.FlagSet) {
-	const prefix = "prometheus-"
-	fs.StringVar(&o.URL, prefix+"url", o.URL, "Prometheus-compatible server for rules with source: Prometheus, with the path before /api/v1 if it has one.")
-	fs.DurationVar(&o.Interval, prefix+"interval", o.Interval, "Time between two queries of each such rule, 1s to 5m.")
-	fs.DurationVar(&o.Timeout, prefix+"timeout", o.Timeout, "Time limit of one query.")
-	fs.StringVar(&o.BearerTokenFile, prefix+"bearer-token-file", o.BearerTokenFile, "File with the token to send; read again when it changes.")
-	fs.StringVar(&o.Username, prefix+"username", o.Username, "User for basic authentication.")
-	fs.StringVar(&o.PasswordFile, prefix+"password-file", o.PasswordFile, "File with that user's password.")
-	fs.StringVar(&o.CAFile, prefix+"ca-file", o.CAFile, "Authorities that sign the server's certificate; without it the system's.")
-	fs.StringVar(&o.CertFile, prefix+"cert-file", o.CertFile, "Certificate to show to the server.")
-	fs.StringVar(&o.KeyFile, prefix+"key-file", o.KeyFile, "Key of that certificate.")
-	fs.StringVar(&o.ServerName, prefix+"server-name", o.ServerName, "Name in the server's certificate, where it is not the URL's.")
-	fs.BoolVar(&o.InsecureSkipVerify, prefix+"insecure-skip-verify", o.InsecureSkipVerify, "Take any certificate of the server.")
-	fs.StringToStringVar(&o.Headers, prefix+"header", o.Headers, "Header to send with each query, as X-Scope-OrgID=team-a.")
-	fs.StringArrayVar(&o.params, prefix+"param", o.params, "Parameter to send with each query, as latency_offset=1ms for VictoriaMetrics.")
-	fs.BoolVar(&o.AllowPartial, prefix+"allow-partial", o.AllowPartial, "Take answers that the server marks as incomplete.")
-}
-
-// complete reads the parameters; validate has said what is wrong with them.
-func (o *prometheusOptions) complete() {
-	o.Params = url.Values{}
-	for _, p := range o.params {
-		name, value, _ := strings.Cut(p, "=")
-		o.Params.Add(name, value)
-	}
+	o.AddFlags(fs, "for rules with source: Prometheus")
+	fs.DurationVar(&o.Interval, "prometheus-interval", o.Interval, "Time between two queries of each such rule, 1s to 5m.")
 }
 
 func (o *prometheusOptions) validate() []error {
-	if o.URL == "" {
-		return nil
-	}
-	var errs []error
-	for _, p := range o.params {
-		if name, _, ok := strings.Cut(p, "="); !ok || name == "" {
-			errs = append(errs, fmt.Errorf("--prometheus-param %q is not NAME=VALUE", p))
-		}
-	}
-	if o.Interval < time.Second || o.Interval > 5*time.Minute {
+	errs := o.Errors()
+	if o.URL != "" && (o.Interval < time.Second || o.Interval > 5*time.Minute) {
 		errs = append(errs, fmt.Errorf("--prometheus-interval %s is not between 1s and 5m", o.Interval))
-	}
-	if o.Timeout <= 0 {
-		errs = append(errs, errors.New("--prometheus-timeout is not positive"))
-	}
-	if err := o.Validate(); err != nil {
-		errs = append(errs, fmt.Errorf("--prometheus-…: %w", err))
 	}
 	return errs
 }

@@ -31,7 +31,9 @@ func newRuleset(o *Options, evaluator *rules.Evaluator, st *store.Store, logger 
 		return nil, err
 	}
 	for i := range builtIn {
-		builtIn[i].Source = rules.Source(o.ProfilesSource)
+		if builtIn[i].Source == "" {
+			builtIn[i].Source = rules.Source(o.ProfilesSource)
+		}
 	}
 	r := &ruleset{builtIn: builtIn, evaluator: evaluator, store: st, logger: logger}
 	return r, r.use(nil)

@@ -43,6 +43,7 @@ func demoCommand() *cobra.Command {
 			return err
 		},
 	}
+	c.AddCommand(demoScalerCommand())
 	clusterFlags(c.Flags(), &o)
 	c.Flags().BoolVar(&keep, "keep", false, "leave the lab running at the end and print its KUBECONFIG line")
 	c.Flags().StringVar(&d.JSON, "json", "", "write the summary to this file")

@@ -29,12 +29,13 @@ func loadCommand() *cobra.Command {
 		Use: "load", Short: "Send open-loop load to a service's Ready pods and report latencies", Args: cobra.NoArgs,
 		Example: "  headroom-lab load --pattern steps:5x30s,60x45s\n" +
 			"  headroom-lab load --pattern sine:mean=20,amplitude=15,period=2m,for=10m --csv requests.csv\n" +
+			"  headroom-lab load --pattern wave:night=4,peak=40,day=8m,days=4,noise=0.05\n" +
 			"  headroom-lab load --pattern trace:requests.csv.gz,speed=60",
 		RunE: func(c *cobra.Command, _ []string) error { return runLoad(c, o) },
 	}
 	stateFlag(c.Flags(), &o.dir)
 	c.Flags().StringVar(&o.service, "service", "headroom-example/chat", "namespace/name of the service")
-	c.Flags().StringVar(&o.pattern, "pattern", "constant:10x60s", "constant:RATExTIME, steps:…, sine:… or trace:FILE,speed=N")
+	c.Flags().StringVar(&o.pattern, "pattern", "constant:10x60s", "constant:RATExTIME, steps:…, sine:…, wave:… or trace:FILE,speed=N")
 	c.Flags().IntVar(&o.tokens, "tokens", 0, "output tokens of each request (default: the trace's, or 100)")
 	c.Flags().Uint64Var(&o.seed, "seed", 1, "seed of the arrival times")
 	c.Flags().StringVar(&o.csv, "csv", "", "write every request to this file")

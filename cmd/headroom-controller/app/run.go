@@ -1,0 +1,144 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-logr/logr"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"headroom.dev/headroom/adapter/promapi"
+	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/scaler/kube"
+)
+
+// Run works until the context ends, which is no error, or until the Lease is lost. The options are complete and valid.
+func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
+	config, err := o.restConfig()
+	if err != nil {
+		return err
+	}
+	m, err := newManager(config, o, logger)
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	c, err := newController(config, o, m, logger)
+	if err != nil {
+		return err
+	}
+	if err := register(m, c, o); err != nil {
+		return err
+	}
+	return m.Start(ctx)
+}
+
+func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.Manager, error) {
+	known := runtime.NewScheme()
+	if err := scheme.AddToScheme(known); err != nil {
+		return nil, err
+	}
+	if err := v1alpha1.AddToScheme(known); err != nil {
+		return nil, err
+	}
+	renew := o.LeaseDuration * 2 / 3
+	retry := max(o.LeaseDuration/8, 500*time.Millisecond)
+	return manager.New(config, manager.Options{
+		Scheme: known, Logger: logr.FromSlogHandler(logger.Handler()),
+		LeaderElection: true, LeaderElectionID: o.Lease, LeaderElectionNamespace: o.Namespace,
+		// The histories are written by then, and the successor need not wait for the Lease to expire.
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &o.LeaseDuration, RenewDeadline: &renew, RetryPeriod: &retry,
+		Metrics: metricsserver.Options{BindAddress: o.MetricsAddress}, HealthProbeBindAddress: o.HealthAddress,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slim}},
+		},
+		// Checkpoints are read once and written every five minutes: no reason to keep every ConfigMap of the cluster in memory.
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}}}},
+	})
+}
+
+// slim keeps of a pod what package kube reads: of thousands the rest would be most of the memory.
+func slim(object any) (any, error) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Labels: pod.Labels,
+		OwnerReferences: pod.OwnerReferences, CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
+	}}
+	if cost, ok := pod.Annotations[corev1.PodDeletionCost]; ok {
+		out.Annotations = map[string]string{corev1.PodDeletionCost: cost}
+	}
+	out.Spec.NodeName = pod.Spec.NodeName
+	out.Spec.Containers = make([]corev1.Container, len(pod.Spec.Containers)) // their number counts
+	out.Status.Phase, out.Status.Conditions = pod.Status.Phase, pod.Status.Conditions
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses, corev1.ContainerStatus{Name: s.Name, State: s.State})
+	}
+	return out, nil
+}
+
+func newController(config *rest.Config, o *Options, m manager.Manager, logger *slog.Logger) (*kube.Controller, error) {
+	targets, err := kube.NewScales(config, m.GetRESTMapper())
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a client for metrics: %w", err)
+	}
+	p := &plane{api: client.Discovery().RESTClient()}
+	opts := kube.Options{
+		Client: m.GetClient(), Targets: targets, Metrics: p, Period: o.Period, Now: time.Now,
+		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,
+	}
+	if o.Prometheus.URL != "" {
+		if p.server, err = promapi.NewClient(o.Prometheus.ClientOptions); err != nil {
+			return nil, fmt.Errorf("cannot use --prometheus-url: %w", err)
+		}
+		opts.Historian = p
+	}
+	return kube.New(opts)
+}
+
+func register(m manager.Manager, c *kube.Controller, o *Options) error {
+	err := builder.ControllerManagedBy(m).Named("scalepolicy").
+		For(&v1alpha1.ScalePolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.Workers}).
+		Complete(c)
+	if err != nil {
+		return fmt.Errorf("cannot watch ScalePolicies: %w", err)
+	}
+	if err := m.Add(manager.RunnableFunc(c.Save)); err != nil {
+		return fmt.Errorf("cannot save histories at the end: %w", err)
+	}
+	synced := func(ctx context.Context) bool { return m.GetCache().WaitForCacheSync(ctx) }
+	if err := m.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("cannot serve /healthz: %w", err)
+	}
+	if err := m.AddReadyzCheck("caches", ready(synced)); err != nil {
+		return fmt.Errorf("cannot serve /readyz: %w", err)
+	}
+	return nil
+}
