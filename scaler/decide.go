@@ -9,6 +9,10 @@ import (
 // default. Between Utilization and a full replica there is room for it.
 const tolerance = 0.1
 
+// underway is for how long a wish may be on its way before its pods can be seen: a scrape of ours, two looks of the HPA. Until then
+// nothing is taken back, or pods that are about to load would be the first to go.
+const underway = 32 * time.Second
+
 // decision is a Decision in the making.
 type decision struct {
 	Decision
@@ -129,13 +133,14 @@ func (d *decision) keep() {
 		d.step(Step{Limit: LimitBurst, Replicas: in.Replicas})
 		return
 	}
+	window := p.Window
 	if e := in.Peak; e.Valid && e.Skilful {
 		n := min(need(e.Demand, d.perReplica), in.Replicas)
 		d.raise(Step{Limit: LimitPeak, Replicas: n, Demand: e.Demand, Horizon: e.Horizon})
-	} else {
-		n := min(d.Memory.most(in.Now, p.Window), in.Replicas)
-		d.raise(Step{Limit: LimitWindow, Replicas: n, Horizon: p.Window})
+		window = min(window, underway)
 	}
+	n := min(d.Memory.most(in.Now, window), in.Replicas)
+	d.raise(Step{Limit: LimitWindow, Replicas: n, Horizon: window})
 	if n := in.Pods.Loading; n > 0 && d.Replicas < in.Replicas {
 		d.step(Step{Limit: LimitLoading, Replicas: in.Replicas, Text: fmt.Sprintf("%d pods are loading", n)})
 	}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"time"
 
 	"headroom.dev/headroom/scaler/forecast"
@@ -45,27 +43,6 @@ type Pod struct {
 	Deleting  bool
 	Unhealthy bool    // a GPU that it holds is unfit
 	InFlight  Reading // its load
-}
-
-// Knowledge is what was learnt of a service.
-type Knowledge struct {
-	Capacity []LearntCapacity
-	StartUp  LearntStartUp
-	Forecast []forecast.Skill
-}
-
-// LearntCapacity is the demand that one replica of a version on a GPU model serves within the SLO.
-type LearntCapacity struct {
-	Version, GPU string
-	PerReplica   Estimate
-}
-
-// LearntStartUp is how long pods take from their creation until they serve, and the medians of its parts.
-type LearntStartUp struct {
-	Source                        Source
-	P50, P90                      time.Duration
-	Scheduling, Starting, Loading time.Duration
-	Samples                       int
 }
 
 // Service gathers what is seen of one service into Inputs, and learns from it. It is not safe for concurrent use.
@@ -375,94 +352,4 @@ func (s *Service) Decide(now time.Time) Decision {
 	d := Decide(s.Input(now))
 	s.memory = d.Memory
 	return d
-}
-
-// Knowledge is what was learnt so far; capacities in the order of their versions and GPUs.
-func (s *Service) Knowledge() Knowledge {
-	k := Knowledge{Forecast: s.model.Skill()}
-	for kind := range s.restored {
-		if s.capacity[kind] == nil {
-			k.Capacity = append(k.Capacity, LearntCapacity{kind.version, kind.gpu, s.restored[kind]})
-		}
-	}
-	for kind := range s.capacity {
-		if e := s.of(kind); e.Source != Unknown {
-			k.Capacity = append(k.Capacity, LearntCapacity{kind.version, kind.gpu, e})
-		}
-	}
-	slices.SortFunc(k.Capacity, func(a, b LearntCapacity) int {
-		return strings.Compare(a.Version+"\x00"+a.GPU, b.Version+"\x00"+b.GPU)
-	})
-	e := s.startUp()
-	u := &s.startUps
-	k.StartUp = LearntStartUp{
-		Source: e.Source, P50: u.p50, P90: u.p90, Samples: e.Samples,
-		Scheduling: u.quantile(0.5, func(st start) time.Duration { return st.scheduling }),
-		Starting:   u.quantile(0.5, func(st start) time.Duration { return st.starting }),
-		Loading:    u.quantile(0.5, func(st start) time.Duration { return st.loading }),
-	}
-	if e.Source == Stated {
-		k.StartUp.P50, k.StartUp.P90 = s.config.Policy.StartUp, s.config.Policy.StartUp
-	}
-	return k
-}
-
-// Restore takes over what a former process had learnt: it holds until this one knows better.
-func (s *Service) Restore(k Knowledge) {
-	for _, c := range k.Capacity {
-		if c.PerReplica.Value > 0 {
-			s.restored[kindOf{c.Version, c.GPU}] = c.PerReplica
-		}
-	}
-	s.startUps.restore(k.StartUp)
-}
-
-// DeletionCosts returns each serving pod's pod-deletion-cost: its requests in flight, so that the least busy goes first. A pod
-// whose load is unknown costs as much as the busiest.
-func DeletionCosts(pods []Pod) map[string]int {
-	most := 0.0
-	for i := range pods {
-		if pods[i].InFlight.Missing == "" {
-			most = max(most, pods[i].InFlight.Value)
-		}
-	}
-	costs := make(map[string]int, len(pods))
-	for i := range pods {
-		p := &pods[i]
-		if p.Deleting || !p.Serving {
-			continue
-		}
-		load := most
-		if p.InFlight.Missing == "" {
-			load = p.InFlight.Value
-		}
-		costs[p.Name] = int(min(math.Round(load), 1e6))
-	}
-	return costs
-}
-
-// accumulator makes the mean of each step from samples.
-type accumulator struct {
-	start time.Time
-	sum   float64
-	count int
-}
-
-// add takes a sample and returns, with the first sample of the next step, the mean of the step that ended. A step without any
-// known sample has none; steps without samples are left out.
-func (a *accumulator) add(now time.Time, value float64, step time.Duration) (end time.Time, mean float64, done bool) {
-	start := now.Truncate(step)
-	if !a.start.IsZero() && start.After(a.start) {
-		end, mean, done = a.start.Add(step), math.NaN(), true
-		if a.count > 0 {
-			mean = a.sum / float64(a.count)
-		}
-		a.sum, a.count = 0, 0
-	}
-	a.start = start
-	if !math.IsNaN(value) {
-		a.sum += value
-		a.count++
-	}
-	return end, mean, done
 }
