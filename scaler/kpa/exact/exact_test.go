@@ -68,6 +68,7 @@ type pair struct {
 	last kpa.Result
 	prev time.Time // of the last decision
 
+	poked  bool  // the last decision was one between ticks
 	newest int64 // second of the newest report
 }
 
@@ -100,7 +101,8 @@ func (p *pair) run(t *testing.T) {
 	for tick := start.Add(2 * time.Second); tick.Sub(start) <= *lengthFlag; tick = tick.Add(2 * time.Second) {
 		time.Sleep(time.Until(tick.Add(settle)))
 		synctest.Wait()
-		p.compare()
+		require.True(t, p.compare())
+		p.poked = false
 		p.between()
 	}
 }
@@ -144,7 +146,7 @@ func (p *pair) activator() {
 	if p.s.poke && *p.knative.target.Spec.Replicas == 0 {
 		p.knative.scalers.Poke(p.knative.key, stat)
 		synctest.Wait()
-		p.compare()
+		p.poked = p.compare() || p.poked
 	}
 }
 
@@ -170,11 +172,11 @@ func (p *pair) record(now time.Time, stat metrics.Stat) {
 	p.newest = max(p.newest, now.Unix())
 }
 
-// compare looks at what Knative decided since the last look: one decision, or none where it was not poked.
-func (p *pair) compare() {
+// compare looks at what Knative decided since the last look: one decision, or none, where it took no notice of a poke.
+func (p *pair) compare() bool {
 	calls := p.knative.take()
 	if len(calls) == 0 {
-		return
+		return false
 	}
 	require.Len(p.t, calls, 1)
 	call := calls[0]
@@ -211,4 +213,5 @@ func (p *pair) compare() {
 	}
 	p.branches.step(p, got, want, ready, call.now)
 	p.last, p.prev = got, call.now
+	return true
 }
