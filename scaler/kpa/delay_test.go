@@ -23,8 +23,10 @@ func TestWindowMax(t *testing.T) {
 		{"windowing out", []int{5, 6, 5, 5, 5, 5, 5}, []int{5, 6, 6, 6, 6, 6, 5}, nil},
 		{"windowing out with gaps", []int{6, 5, 2, 1}, []int{6, 6, 6, 2}, func(i int) int { return i + i/3*3 }},
 		{
-			"windowing out 8", []int{5, 8, 5, 7, 5, 5, 1, 4, 4, 4, 4, 9, 3, 4, 2, 1, 0},
-			[]int{5, 8, 8, 8, 8, 8, 7, 7, 5, 5, 4, 9, 9, 9, 9, 9, 4}, nil,
+			"windowing out 8",
+			[]int{5, 8, 5, 7, 5, 5, 1, 4, 4, 4, 4, 9, 3, 4, 2, 1, 0},
+			[]int{5, 8, 8, 8, 8, 8, 7, 7, 5, 5, 4, 9, 9, 9, 9, 9, 4},
+			nil,
 		},
 		{"multiple with same index, ascending", []int{1, 2, 3, 4, 5, 6, 7}, []int{1, 2, 3, 4, 5, 6, 7}, func(int) int { return 1 }},
 		{"multiple with same index, descending", []int{7, 6, 5, 4, 3, 2, 1}, []int{7, 7, 7, 7, 7, 7, 7}, func(int) int { return 1 }},
