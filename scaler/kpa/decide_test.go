@@ -231,6 +231,16 @@ func TestReasonsOfRates(t *testing.T) {
 	assert.Equal(t, ScaleDownRate|PanicHold, why, "what was held back was bound as well")
 }
 
+func TestPanicEndsOnlyAfterTheStableWindow(t *testing.T) {
+	d, now := testDecider(1, 0), testStart()
+	d.decide(now, 1, 1, 2)
+	assert.True(t, d.panicking, "at the threshold")
+	d.decide(now.Add(testStableWindow), 1, 1, 1)
+	assert.True(t, d.panicking, "the window is not over yet")
+	d.decide(now.Add(testStableWindow+1), 1, 1, 1)
+	assert.False(t, d.panicking)
+}
+
 func TestHugeLoadStaysWithinInt32(t *testing.T) {
 	d := testDecider(1e-2, 1)
 	d.spec.maxUp = math.MaxFloat64

@@ -37,12 +37,14 @@ func TestExact(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			began := time.Now()
 			p := &pair{s: s, branches: branches{}}
+			defer func() { // synctest.Test does not return where the scenario failed
+				steps, mismatches = steps+p.steps, mismatches+p.mismatches
+				for b, n := range p.branches {
+					all[b] += n
+				}
+				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%.1f\n", s.name, p.steps, p.mismatches, len(p.branches), p.most, time.Since(began).Seconds())
+			}()
 			synctest.Test(t, p.run)
-			steps, mismatches = steps+p.steps, mismatches+p.mismatches
-			for b, n := range p.branches {
-				all[b] += n
-			}
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%.1f\n", s.name, p.steps, p.mismatches, len(p.branches), p.most, time.Since(began).Seconds())
 		})
 	}
 	fmt.Fprintf(w, "all\t%d\t%d\t%d of %d\n", steps, mismatches, len(all), len(required()))
