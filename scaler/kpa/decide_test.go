@@ -94,7 +94,7 @@ func TestAutoscalerUnpanicAfterSlowIncrease(t *testing.T) {
 	now := start.Add(testStableWindow / 2)
 	expectScale(t, d, now, 40, 30, 41, 41, expectedEBC(1, 98, 41, 40))
 	assert.Equal(t, start, d.panicTime)
-	now = now.Add(testStableWindow/2 + tick)
+	now = now.Add(testStableWindow/2 + Tick)
 	expectScale(t, d, now, 55, 50, 56, 50, expectedEBC(1, 98, 56, 55))
 	assert.False(t, d.panicking)
 }

@@ -32,13 +32,13 @@ func TestWindowMax(t *testing.T) {
 		{"multiple with same index, descending", []int{7, 6, 5, 4, 3, 2, 1}, []int{7, 7, 7, 7, 7, 7, 7}, func(int) int { return 1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDelay(5 * tick)
+			d := newDelay(5 * Tick)
 			var got []int
 			for i, v := range c.values {
 				if c.index != nil {
 					i = c.index(i)
 				}
-				got = append(got, d.record(testStart().Add(time.Duration(i)*tick), v))
+				got = append(got, d.record(testStart().Add(time.Duration(i)*Tick), v))
 			}
 			assert.Equal(t, c.want, got)
 		})
@@ -50,7 +50,7 @@ func TestDelayOracle(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		length := 1 + rng.IntN(30)
-		d := newDelay(time.Duration(length) * tick)
+		d := newDelay(time.Duration(length) * Tick)
 		type entry struct {
 			tick  int64
 			count int

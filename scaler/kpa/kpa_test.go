@@ -28,7 +28,7 @@ func feed(t *testing.T, a *Autoscaler, from time.Time, length time.Duration, loa
 	for end := from.Add(length); from.Before(end); {
 		require.NoError(t, a.Record(from, load))
 		require.NoError(t, a.Record(from.Add(time.Second), load))
-		from = from.Add(tick)
+		from = from.Add(Tick)
 		r = a.Scale(from, ready)
 	}
 	return r, from
@@ -192,7 +192,7 @@ func TestStepDoesNotAllocate(t *testing.T) {
 func step(a *Autoscaler, now time.Time, load float64) time.Time {
 	_ = a.Record(now, load)
 	_ = a.Record(now.Add(time.Second), load)
-	now = now.Add(tick)
+	now = now.Add(Tick)
 	a.Scale(now, 3)
 	return now
 }
