@@ -109,7 +109,7 @@ func DefaultConfig() Config {
 
 // Validate refuses what Knative refuses, and what is no number. The error names the field.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.validateMetric, c.validateRates, c.validateWindows, c.validateScale, c.validateZero} {
+	for _, check := range []func() error{c.validateMetric, c.validateRates, c.validateWindows, c.validateScale, c.validateActivation, c.validateZero} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (c Config) validateMetric() error {
 	case c.Aggregation != Linear && c.Aggregation != WeightedExponential:
 		return fmt.Errorf("Aggregation is %q, must be %q or %q", c.Aggregation, Linear, WeightedExponential)
 	case c.Target != 0 && !within(c.Target, targetMin, math.MaxFloat64):
-		return fmt.Errorf("Target is %v, must be 0 for the default or at least %v", c.Target, targetMin)
+		return fmt.Errorf("Target is %v, must be 0 for the default or at least %v", c.Target, targetMin) //nolint:staticcheck // the field's name
 	case c.ContainerConcurrency < 0:
 		return fmt.Errorf("ContainerConcurrency is %d, must be at least 0", c.ContainerConcurrency)
 	case !within(c.TargetUtilizationPercentage, 1, 100):
@@ -175,7 +175,13 @@ func (c Config) validateScale() error {
 	case c.InitialScale < 0 || c.InitialScale > maxScale:
 		return fmt.Errorf("InitialScale is %d, must be in [0, %d]", c.InitialScale, maxScale)
 	case c.InitialScale == 0 && !c.AllowZeroInitialScale:
-		return fmt.Errorf("InitialScale is 0, must be at least 1 unless AllowZeroInitialScale is true")
+		return fmt.Errorf("InitialScale is %d, must be at least 1 unless AllowZeroInitialScale is true", c.InitialScale)
+	}
+	return nil
+}
+
+func (c Config) validateActivation() error {
+	switch {
 	case c.ActivationScale == 0:
 		return nil
 	case c.ActivationScale < 2 || c.ActivationScale > maxScale:

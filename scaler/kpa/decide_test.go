@@ -94,7 +94,7 @@ func TestAutoscalerUnpanicAfterSlowIncrease(t *testing.T) {
 	now := start.Add(testStableWindow / 2)
 	expectScale(t, d, now, 40, 30, 41, 41, expectedEBC(1, 98, 41, 40))
 	assert.Equal(t, start, d.panicTime)
-	now = now.Add(testStableWindow/2 + tick)
+	now = now.Add(testStableWindow/2 + Tick)
 	expectScale(t, d, now, 55, 50, 56, 50, expectedEBC(1, 98, 56, 55))
 	assert.False(t, d.panicking)
 }
@@ -229,6 +229,16 @@ func TestReasonsOfRates(t *testing.T) {
 	desired, _, why := d.decide(testStart(), 100, 1, 1)
 	assert.Equal(t, 40, desired)
 	assert.Equal(t, ScaleDownRate|PanicHold, why, "what was held back was bound as well")
+}
+
+func TestPanicEndsOnlyAfterTheStableWindow(t *testing.T) {
+	d, now := testDecider(1, 0), testStart()
+	d.decide(now, 1, 1, 2)
+	assert.True(t, d.panicking, "at the threshold")
+	d.decide(now.Add(testStableWindow), 1, 1, 1)
+	assert.True(t, d.panicking, "the window is not over yet")
+	d.decide(now.Add(testStableWindow+1), 1, 1, 1)
+	assert.False(t, d.panicking)
 }
 
 func TestHugeLoadStaysWithinInt32(t *testing.T) {

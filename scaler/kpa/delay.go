@@ -2,9 +2,6 @@ package kpa
 
 import "time"
 
-// tick is how often Knative's autoscaler decides, and the width of the delay's buckets.
-const tick = 2 * time.Second
-
 // delay is the largest count of the last ticks: aggregation/max.TimeWindow of knative.dev/serving. Entries are in order of
 // time and their counts fall; an entry that a later one reaches can never be the maximum again.
 type delay struct {
@@ -18,7 +15,7 @@ type delayed struct {
 }
 
 func newDelay(length time.Duration) delay {
-	return delay{entries: make([]delayed, (length+tick-1)/tick)}
+	return delay{entries: make([]delayed, (length+Tick-1)/Tick)}
 }
 
 func (d *delay) at(i int) *delayed {
@@ -39,7 +36,7 @@ func (d *delay) drop() {
 
 // record notes a count and returns the largest one of the window. Of two counts in one tick the larger stays.
 func (d *delay) record(now time.Time, count int) int {
-	at := now.Unix() / int64(tick/time.Second)
+	at := now.Unix() / int64(Tick/time.Second)
 	for d.length > 0 && count >= d.at(d.length-1).count {
 		d.length--
 	}

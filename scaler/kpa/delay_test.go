@@ -25,19 +25,20 @@ func TestWindowMax(t *testing.T) {
 		{
 			"windowing out 8",
 			[]int{5, 8, 5, 7, 5, 5, 1, 4, 4, 4, 4, 9, 3, 4, 2, 1, 0},
-			[]int{5, 8, 8, 8, 8, 8, 7, 7, 5, 5, 4, 9, 9, 9, 9, 9, 4}, nil,
+			[]int{5, 8, 8, 8, 8, 8, 7, 7, 5, 5, 4, 9, 9, 9, 9, 9, 4},
+			nil,
 		},
 		{"multiple with same index, ascending", []int{1, 2, 3, 4, 5, 6, 7}, []int{1, 2, 3, 4, 5, 6, 7}, func(int) int { return 1 }},
 		{"multiple with same index, descending", []int{7, 6, 5, 4, 3, 2, 1}, []int{7, 7, 7, 7, 7, 7, 7}, func(int) int { return 1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDelay(5 * tick)
+			d := newDelay(5 * Tick)
 			var got []int
 			for i, v := range c.values {
 				if c.index != nil {
 					i = c.index(i)
 				}
-				got = append(got, d.record(testStart().Add(time.Duration(i)*tick), v))
+				got = append(got, d.record(testStart().Add(time.Duration(i)*Tick), v))
 			}
 			assert.Equal(t, c.want, got)
 		})
@@ -49,7 +50,7 @@ func TestDelayOracle(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		length := 1 + rng.IntN(30)
-		d := newDelay(time.Duration(length) * tick)
+		d := newDelay(time.Duration(length) * Tick)
 		type entry struct {
 			tick  int64
 			count int

@@ -2,8 +2,8 @@
 // of pkg/autoscaler/aggregation, the decisions of pkg/autoscaler/scaling and what pkg/reconciler/autoscaling/kpa makes
 // of them.
 //
-// Guarantees: the same calls give the same results, no call but New allocates, and every step gives what Knative's own
-// packages give: scaler/kpa/exact drives both side by side.
+// Guarantees: the same calls give the same results, Record and Scale do not allocate, and every step gives what Knative's
+// own packages give: scaler/kpa/exact drives both side by side.
 //
 // Left out is what decides no count: the activator, of which only the time matters for which it has been in the path. It
 // is taken to be in the path as soon as the reconciler wants it there, and its probe to succeed. Knative reconciles on
@@ -19,6 +19,9 @@ import (
 	"math"
 	"time"
 )
+
+// Tick is how often Knative decides, and the width of the buckets of the scale-down delay; it scrapes every second.
+const Tick = 2 * time.Second
 
 // ErrNotFinite is for values that are NaN or infinite: added to a window they would never leave its total.
 var ErrNotFinite = errors.New("not a finite number")
@@ -63,7 +66,7 @@ func (a *Autoscaler) Record(now time.Time, value float64) error {
 	return nil
 }
 
-// Scale decides. Knative does so every 2 s, and at once when a request meets a revision without pods. Less than no ready
+// Scale decides. Knative does so every Tick, and at once when a request meets a revision without pods. Less than no ready
 // pods count as none.
 func (a *Autoscaler) Scale(now time.Time, readyPods int) Result {
 	readyPods = max(readyPods, 0)

@@ -10,25 +10,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func newTest(t testing.TB, ready int, set func(*Config)) *Autoscaler {
-	t.Helper()
+func newTest(tb testing.TB, ready int, set func(*Config)) *Autoscaler {
+	tb.Helper()
 	c := DefaultConfig()
 	if set != nil {
 		set(&c)
 	}
 	a, err := New(c, testStart(), ready)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return a
 }
 
 // feed records a load each second and decides each 2 s, and returns the last decision.
-func feed(t testing.TB, a *Autoscaler, from time.Time, length time.Duration, load float64, ready int) (Result, time.Time) {
+func feed(t *testing.T, a *Autoscaler, from time.Time, length time.Duration, load float64, ready int) (Result, time.Time) {
 	t.Helper()
 	var r Result
 	for end := from.Add(length); from.Before(end); {
 		require.NoError(t, a.Record(from, load))
 		require.NoError(t, a.Record(from.Add(time.Second), load))
-		from = from.Add(tick)
+		from = from.Add(Tick)
 		r = a.Scale(from, ready)
 	}
 	return r, from
@@ -95,13 +95,14 @@ func TestRecordRefusesWhatIsNoNumber(t *testing.T) {
 }
 
 func TestReasonsHaveNames(t *testing.T) {
-	seen := map[string]bool{}
-	for r := NoData; r < endOfReasons; r <<= 1 {
-		assert.NotContains(t, r.String(), "Reasons(")
-		assert.False(t, seen[r.String()], r.String())
+	seen := map[string]bool{"": true}
+	for r := NoData; r <= GracePeriod; r <<= 1 {
+		assert.False(t, seen[r.String()], "%#x", uint32(r))
 		seen[r.String()] = true
 	}
+	assert.Equal(t, "no data", NoData.String())
 	assert.Equal(t, "scale-up rate, max scale", (ScaleUpRate | MaxScale).String())
+	assert.Equal(t, "grace period", GracePeriod.String())
 	assert.Empty(t, Reasons(0).String())
 }
 
@@ -191,7 +192,7 @@ func TestStepDoesNotAllocate(t *testing.T) {
 func step(a *Autoscaler, now time.Time, load float64) time.Time {
 	_ = a.Record(now, load)
 	_ = a.Record(now.Add(time.Second), load)
-	now = now.Add(tick)
+	now = now.Add(Tick)
 	a.Scale(now, 3)
 	return now
 }

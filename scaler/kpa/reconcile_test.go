@@ -195,8 +195,8 @@ func TestTimedOutStartsAnew(t *testing.T) {
 	r.initialized = true
 	r.in(Activating, time.Hour)
 	for step := range 3 {
-		r.updatePhase(testStart().Add(time.Duration(step)*tick), 0, 0)
+		r.updatePhase(testStart().Add(time.Duration(step)*Tick), 0, 0)
 	}
 	assert.Equal(t, Inactive, r.phase)
-	assert.Equal(t, testStart().Add(tick), r.since)
+	assert.Equal(t, testStart().Add(Tick), r.since)
 }

@@ -30,47 +30,16 @@ const (
 	Deactivated       // replicas stay, because the revision becomes inactive first
 	PodRetention      // replicas stay for ScaleToZeroPodRetentionPeriod
 	GracePeriod       // replicas stay for ScaleToZeroGracePeriod
-	endOfReasons
 )
 
-func (r Reasons) name() string {
-	switch r {
-	case NoData:
-		return "no data"
-	case ScaleUpRate:
-		return "scale-up rate"
-	case ScaleDownRate:
-		return "scale-down rate"
-	case ActivationScale:
-		return "activation scale"
-	case PanicWindow:
-		return "panic window"
-	case PanicHold:
-		return "no scale-down in panic"
-	case Delayed:
-		return "scale-down delay"
-	case MinScale:
-		return "min scale"
-	case InitialScale:
-		return "initial scale"
-	case MaxScale:
-		return "max scale"
-	case ZeroDisabled:
-		return "scale to zero disabled"
-	case AwaitActivation:
-		return "pods not ready yet"
-	case ActivationTimeout:
-		return "activation timed out"
-	case ActiveTooShort:
-		return "active for less than the stable window"
-	case Deactivated:
-		return "becomes inactive first"
-	case PodRetention:
-		return "pod retention period"
-	case GracePeriod:
-		return "grace period"
+// reasonNames are in the order of the bits.
+func reasonNames() [17]string {
+	return [...]string{
+		"no data", "scale-up rate", "scale-down rate", "activation scale", "panic window", "no scale-down in panic",
+		"scale-down delay",
+		"min scale", "initial scale", "max scale", "scale to zero disabled", "pods not ready yet", "activation timed out",
+		"active for less than the stable window", "becomes inactive first", "pod retention period", "grace period",
 	}
-	return fmt.Sprintf("Reasons(%#x)", uint32(r))
 }
 
 // Has reports whether all of some reasons are in the set.
@@ -79,9 +48,9 @@ func (r Reasons) Has(some Reasons) bool { return r&some == some }
 // String lists the reasons in the order in which they took effect; "" where nothing bound.
 func (r Reasons) String() string {
 	var names []string
-	for one := NoData; one < endOfReasons; one <<= 1 {
-		if r.Has(one) {
-			names = append(names, one.name())
+	for i, name := range reasonNames() {
+		if r.Has(1 << i) {
+			names = append(names, name)
 		}
 	}
 	return strings.Join(names, ", ")

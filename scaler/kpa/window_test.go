@@ -80,8 +80,10 @@ func TestWeightedAverage(t *testing.T) {
 
 // TestComputeDecayMultiplier has Knative's cases, closer than Knative's own tolerance of 0.9999.
 func TestComputeDecayMultiplier(t *testing.T) {
-	for seconds, want := range map[time.Duration]float64{100: 0.2, 60: 0.2, 40: 0.20567, 6: 0.78456} {
-		w := newWindow(seconds*time.Second, WeightedExponential)
+	for length, want := range map[time.Duration]float64{
+		100 * time.Second: 0.2, time.Minute: 0.2, 40 * time.Second: 0.20567, 6 * time.Second: 0.78456,
+	} {
+		w := newWindow(length, WeightedExponential)
 		assert.InDelta(t, want, w.decay, 1e-5)
 	}
 }

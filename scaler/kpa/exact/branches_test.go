@@ -33,7 +33,8 @@ func required() []string {
 		"panic begins", "panic goes on", "panic ends", "panic raises", "panic while no data",
 		"stable above panic window in panic", "no pods ready", "poke",
 		"burst capacity unlimited", "burst capacity 0", "burst capacity positive", "burst capacity negative",
-		"silence is a load of 0", "data after silence", "no wish ever, replicas stay",
+		"silence is a load of 0", "data after silence", "no wish yet while activating", "no wish yet while inactive", "retention above grace period",
+		"delay: a smaller wish in the same tick",
 		"to zero", "to zero by grace period alone", "from zero", "no route", "route comes back", "delay without a route",
 	}
 	for _, r := range reasons() {
@@ -74,7 +75,10 @@ func (b branches) step(p *pair, r kpa.Result, want, ready int, now time.Time) {
 		}
 	}
 	b.hitIf(ready == 0, "no pods ready")
-	b.hitIf(want < 0 && r.Desired < 0, "no wish ever, replicas stay")
+	b.hitIf(want < 0 && r.Desired < 0 && r.Phase == kpa.Activating, "no wish yet while activating")
+	b.hitIf(want < 0 && r.Desired < 0 && r.Phase == kpa.Inactive, "no wish yet while inactive")
+	b.hitIf(r.Reasons.Has(kpa.PodRetention) && p.s.config.ScaleToZeroPodRetentionPeriod > p.s.config.ScaleToZeroGracePeriod,
+		"retention above grace period")
 	b.hitIf(!p.reachable, "no route")
 	b.hitIf(!p.reachable && p.s.config.ScaleDownDelay > 0 && r.Valid && r.Desired < p.last.Desired, "delay without a route")
 	b.panics(p.last, r)
@@ -85,6 +89,8 @@ func (b branches) step(p *pair, r kpa.Result, want, ready int, now time.Time) {
 	}
 	b.hit(fmt.Sprintf("%v to %v", p.last.Phase, r.Phase))
 	b.hitIf(now.Sub(p.prev) < 2*time.Second, "poke")
+	// The wish before was 0, or the autoscaler would not have been poked, so what holds this one up is the poke's.
+	b.hitIf(p.poked && now.Unix()/2 == p.prev.Unix()/2 && r.Reasons.Has(kpa.Delayed), "delay: a smaller wish in the same tick")
 	b.hitIf(p.last.Replicas == 0 && r.Replicas > 0, "from zero")
 	if p.last.Replicas > 0 && r.Replicas == 0 {
 		b.hit("to zero")

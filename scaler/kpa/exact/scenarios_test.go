@@ -25,8 +25,13 @@ var kinds = []struct {
 	name string
 	set  func(*scenario, *rand.Rand)
 }{
-	{"defaults", func(s *scenario, _ *rand.Rand) { s.config = kpa.DefaultConfig() }},
-	{"rps", func(s *scenario, _ *rand.Rand) { s.config = kpa.DefaultConfig(); s.config.Metric = kpa.RPS }},
+	{"defaults", func(s *scenario, r *rand.Rand) {
+		s.config, s.service.load.base = kpa.DefaultConfig(), 100+3000*r.Float64()
+	}},
+	{"rps", func(s *scenario, r *rand.Rand) {
+		s.config, s.service.load.base = kpa.DefaultConfig(), 200+6000*r.Float64()
+		s.config.Metric = kpa.RPS
+	}},
 	{"weighted", func(s *scenario, _ *rand.Rand) { s.config.Aggregation = kpa.WeightedExponential }},
 	{"small windows", func(s *scenario, r *rand.Rand) {
 		s.config.StableWindow, s.config.PanicWindowPercentage = time.Duration(6+r.IntN(6))*time.Second, 1+20*r.Float64()
@@ -34,6 +39,15 @@ var kinds = []struct {
 	{"delay", func(s *scenario, r *rand.Rand) {
 		s.config.ScaleDownDelay = time.Duration(1+r.IntN(900)) * time.Second
 		s.poke = true
+	}},
+	{"delay and poke", func(s *scenario, r *rand.Rand) {
+		// Wishes that fall within one tick of the delay: a poke, then the ticker, and panic does not hold them.
+		s.config = kpa.DefaultConfig()
+		s.config.Target, s.config.PanicThresholdPercentage, s.config.StableWindow = 10, 1000, 20*time.Second
+		s.config.ScaleDownDelay = time.Duration(1+r.IntN(9)) * time.Second
+		s.service.load = load{base: 40, noise: 0.5, idle: spell{apart: 60, length: 120}}
+		s.service.startup, s.service.stuck, s.hidden = 5, spell{}, spell{}
+		s.queue, s.poke = 1, true
 	}},
 	{"rates", func(s *scenario, r *rand.Rand) {
 		s.config.MaxScaleUpRate, s.config.MaxScaleDownRate = 1.01+r.Float64(), 1.01+r.Float64()
@@ -45,7 +59,8 @@ var kinds = []struct {
 		s.queue, s.poke = 0.5, true
 	}},
 	{"retention", func(s *scenario, r *rand.Rand) {
-		s.config.MinScale, s.config.ScaleToZeroPodRetentionPeriod = 0, time.Duration(1+r.IntN(600))*time.Second
+		s.config.MinScale, s.config.ScaleToZeroPodRetentionPeriod = 0, time.Duration(31+r.IntN(600))*time.Second
+		s.config.ScaleToZeroGracePeriod = time.Duration(1+r.IntN(30)) * time.Second
 		s.config.EnableScaleToZero, s.config.TargetBurstCapacity = true, 0
 		s.service.load.idle = spell{apart: 1800, length: 1800}
 		s.queue = 0.5
@@ -60,7 +75,8 @@ var kinds = []struct {
 	}},
 	{"initial scale 0", func(s *scenario, _ *rand.Rand) {
 		s.config.InitialScale, s.config.AllowZeroInitialScale, s.config.MinScale, s.adopt = 0, true, 0, 0
-		s.queue, s.poke = 0.5, true
+		s.config.TargetBurstCapacity = 211
+		s.queue, s.poke = 0.05, true // the first report comes after a while
 	}},
 	{"activation scale", func(s *scenario, r *rand.Rand) {
 		s.config.MinScale, s.config.MaxScale, s.config.ActivationScale = 0, 0, 2+r.IntN(6)
@@ -114,11 +130,13 @@ func draw(kind int, seed uint64) *scenario {
 		s.name = kinds[kind].name
 		kinds[kind].set(s, rng)
 	}
-	perPod := s.config.Target
-	if perPod == 0 {
-		perPod = 100
+	if s.service.load.base == 0 {
+		perPod := s.config.Target
+		if perPod == 0 {
+			perPod = 100
+		}
+		s.service.load.base = perPod * (0.1 + 30*rng.Float64()*rng.Float64())
 	}
-	s.service.load.base = perPod * (0.1 + 30*rng.Float64()*rng.Float64())
 	return s
 }
 
