@@ -260,6 +260,9 @@ func (c *Controller) serve(ctx context.Context, e *entry, p *v1alpha1.ScalePolic
 		return err
 	}
 	v.account, v.records, v.saved = accountOf(&p.Status), p.Status.Decisions, now
+	if said := p.Status.DesiredReplicas; said != nil {
+		v.said = *said
+	}
 	e.service = v
 	return nil
 }

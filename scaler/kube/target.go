@@ -73,14 +73,22 @@ func (s *Scales) Target(ctx context.Context, namespace string, ref v1alpha1.Targ
 	t.Resource = mapping.Resource.GroupResource()
 	found, err := s.scales.Scales(namespace).Get(ctx, t.Resource, ref.Name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err):
-		return t, &Problem{v1alpha1.ReasonTargetNotFound, "spec.targetRef.name", fmt.Errorf("there is no %s %q with a scale subresource in namespace %s", ref.Kind, ref.Name, namespace)}
-	case err != nil && strings.Contains(err.Error(), "could not find scale subresource"): // package scale has no error of its own for it
+	case err != nil && unscalable(err):
 		return t, invalid("spec.targetRef.kind", "%s has no scale subresource", ref.Kind)
+	case apierrors.IsNotFound(err):
+		return t, &Problem{v1alpha1.ReasonTargetNotFound, "spec.targetRef.name", fmt.Errorf("there is no %s %q in namespace %s", ref.Kind, ref.Name, namespace)}
 	case err != nil:
 		return t, fmt.Errorf("cannot read the scale of %s %q: %w", ref.Kind, ref.Name, err)
 	}
 	return t.with(found.Spec.Replicas, found.Status.Selector)
+}
+
+// unscalable tells the 404 for a path that is not served from that for an object that is not there. Neither the API server
+// nor package scale has an error of its own for it.
+func unscalable(err error) bool {
+	text := err.Error()
+	return apierrors.IsNotFound(err) && strings.HasPrefix(text, "the server could not find the requested resource") ||
+		strings.Contains(text, "could not find scale subresource")
 }
 
 // with completes a target. Without a selector, or with one that means every pod, nobody knows which pods are the target's.
