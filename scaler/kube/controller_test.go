@@ -191,7 +191,7 @@ func TestActMakesAnHPAThatFollows(t *testing.T) {
 	h := w.hpas()[0]
 	assert.True(t, metav1.IsControlledBy(&h, p))
 	sameSpec(t, autoscalerSpec(p), h.Spec)
-	assert.NoError(t, testutil.GatherAndCompare(w.registry, strings.NewReader(`
+	require.NoError(t, testutil.GatherAndCompare(w.registry, strings.NewReader(`
 # HELP headroom_desired_replicas Replicas that a ScalePolicy in mode Act asks its HPA for.
 # TYPE headroom_desired_replicas gauge
 headroom_desired_replicas{namespace="prod",pod="",scalepolicy="chat"} 5
@@ -301,7 +301,7 @@ func TestProblemsWithdrawTheWish(t *testing.T) {
 	w.demand = 20
 	w.look(1)
 	require.NotEmpty(t, w.wish())
-	w.target = &Problem{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.name", Err: errors.New("gone")}
+	w.target = &PolicyError{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.name", Err: errors.New("gone")}
 	p := w.look(1)
 	assert.Equal(t, "spec.targetRef.name: gone", ready(t, p).Message)
 	assert.Empty(t, w.wish())

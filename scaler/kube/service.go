@@ -41,7 +41,6 @@ type outcome struct {
 	input      scaler.Input
 	before     int32         // the wish before
 	previously *float64      // what had been forecast for now; nil where nothing had
-	stood      time.Duration // for how long the wish before had stood, since the last look
 }
 
 // newService starts with what a former process knew.
