@@ -21,6 +21,8 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 TEST_FLAGS ?=
 LINT_FLAGS ?=
+# A directory of traces for the benchmarks that take one.
+TRACES ?=
 
 ##@ Try it
 
@@ -61,9 +63,17 @@ test-servers: build ## Run the same rules over the embedded store, Prometheus an
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 20m -v -run TestPrometheusCompatibleServers $(TEST_FLAGS)
 
+.PHONY: test-hpa-exact
+test-hpa-exact: ## Hold scaler/hpa to the stock HPA controller, a simulated week per scenario; five minutes (TEST_FLAGS="-days 1 -seed 7")
+	cd scaler/hpa/exact && $(GO) test -count=1 -timeout 60m -v $(TEST_FLAGS)
+
 .PHONY: test-gpu
 test-gpu: ## On a machine with an NVIDIA GPU: hold what is read to nvidia-smi and known kernels, write docs/nvml-costs.md; three minutes
 	HEADROOM_TEST_GPU=1 HEADROOM_NVML_COSTS=$(CURDIR)/docs/nvml-costs.md $(GO) test ./gpu/nvml -count=1 -v -run 'TestHardware$$' $(TEST_FLAGS)
+
+.PHONY: test-kpa-exact
+test-kpa-exact: ## Drive Knative's own autoscaler and scaler/kpa through the same weeks; five minutes (TEST_FLAGS="-seed 7 -run X")
+	$(GO) -C scaler/kpa/exact test . -count=1 -timeout 40m -v $(TEST_FLAGS)
 
 ##@ Measure
 
@@ -78,6 +88,10 @@ bench-adapter: ## Compare the adapter with Prometheus and prometheus-adapter on 
 .PHONY: bench-agent
 bench-agent: ## Measure what the agent costs a node: CPU, memory, a scrape; six minutes (BENCH_FLAGS="--length 20s")
 	$(GO) run ./bench/agent $(BENCH_FLAGS)
+
+.PHONY: bench-forecast
+bench-forecast: ## Score the demand forecasts against last value, with coverage; TRACES=DIR for traces, else synthetic; seconds
+	TRACES=$(TRACES) $(GO) run ./bench/forecast $(BENCH_FLAGS)
 
 ##@ Keep tidy
 

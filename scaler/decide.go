@@ -91,11 +91,18 @@ func (d *decision) present() {
 	d.Reactive = min(max(d.Replicas, p.Min), p.Max)
 }
 
-// forecast is what will be needed when a replica ordered now serves.
+// forecast is what will be needed when a replica ordered now serves: by a skilful forecast, else by how much demand has risen within
+// that time before (the upper quantiles of last-value's own errors).
 func (d *decision) forecast() {
-	if e := d.in.Ahead; e.Valid && e.Skilful {
-		d.raise(Step{Limit: LimitForecast, Replicas: need(e.Demand, d.perReplica), Demand: e.Demand, Horizon: e.Horizon})
+	e := d.in.Ahead
+	if !e.Valid {
+		return
 	}
+	limit := LimitMargin
+	if e.Skilful {
+		limit = LimitForecast
+	}
+	d.raise(Step{Limit: limit, Replicas: need(e.Demand, d.perReplica), Demand: e.Demand, Horizon: e.Horizon})
 }
 
 // floors are those of the clock, ordered a start-up time early, and the replacement of what is no capacity.

@@ -26,25 +26,26 @@ type Limit uint8
 
 // The limits, in the order in which they are considered.
 const (
-	LimitDemand       Limit = iota // present demand
-	LimitQueue                     // requests wait, and are to be gone within Policy.Drain
-	LimitTolerance                 // demand is too little above what the replicas are planned for
-	LimitForecast                  // demand forecast for when a replica ordered now serves
-	LimitSchedule                  // a floor by the clock
-	LimitUnhealthy                 // replicas on unfit GPUs are replaced
-	LimitMissing                   // no present data: replicas are held
-	LimitBurst                     // the queue grows: nothing is removed
-	LimitPeak                      // demand forecast until a replica removed now could be back
-	LimitWindow                    // replicas were wanted a moment ago
-	LimitLoading                   // replicas that load their weights would be the first to go
-	LimitMin                       // the policy's bounds
+	LimitDemand    Limit = iota // present demand
+	LimitQueue                  // requests wait, and are to be gone within Policy.Drain
+	LimitTolerance              // demand is too little above what the replicas are planned for
+	LimitForecast               // demand forecast for when a replica ordered now serves
+	LimitMargin                 // as much more than now as demand has risen within such a time before
+	LimitSchedule               // a floor by the clock
+	LimitUnhealthy              // replicas on unfit GPUs are replaced
+	LimitMissing                // no present data: replicas are held
+	LimitBurst                  // the queue grows: nothing is removed
+	LimitPeak                   // demand forecast until a replica removed now could be back
+	LimitWindow                 // replicas were wanted a moment ago
+	LimitLoading                // replicas that load their weights would be the first to go
+	LimitMin                    // the policy's bounds
 	LimitMax
 	limits // their number
 )
 
 func (l Limit) String() string {
 	names := [limits]string{
-		"Demand", "Queue", "WithinTolerance", "Forecast", "Schedule", "UnhealthyGPUs", "MissingData", "QueueGrows", "ForecastPeak",
+		"Demand", "Queue", "WithinTolerance", "Forecast", "Margin", "Schedule", "UnhealthyGPUs", "MissingData", "QueueGrows", "ForecastPeak",
 		"ScaleDownWindow", "LoadingPods", "MinReplicas", "MaxReplicas",
 	}
 	if l >= limits {
@@ -114,6 +115,8 @@ func (s Step) String() string {
 		return fmt.Sprintf("%d are within the tolerance", s.Replicas)
 	case LimitForecast:
 		return fmt.Sprintf("%.4g is forecast in %s and needs %d", s.Demand, s.Horizon, s.Replicas)
+	case LimitMargin:
+		return fmt.Sprintf("up to %.4g was seen to follow such a demand within %s and needs %d", s.Demand, s.Horizon, s.Replicas)
 	case LimitSchedule:
 		return fmt.Sprintf("schedule %q wants %d", s.Text, s.Replicas)
 	case LimitUnhealthy:

@@ -110,4 +110,3 @@ type Expected struct {
 	forecast.Forecast
 	Demand float64 // at the policy's quantile
 }
-

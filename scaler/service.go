@@ -337,15 +337,29 @@ func (s *Service) Input(now time.Time) Input {
 		return in
 	}
 	ahead := time.Duration(in.StartUp.Value*float64(time.Second)) + p.Period
-	in.Ahead = s.expect(now, ahead)
-	in.Peak = in.Ahead
-	const looks = 4
-	for i := range looks {
-		if e := s.expect(now, ahead*time.Duration(i)/looks); e.Valid && e.Skilful && e.Demand > in.Peak.Demand {
-			in.Peak.Demand = e.Demand
-		}
+	in.Ahead = s.most(now, ahead, ahead+early*s.config.Step)
+	in.Peak = s.most(now, 0, ahead)
+	if in.Ahead.Demand > in.Peak.Demand {
+		in.Peak = in.Ahead
 	}
 	return in
+}
+
+// early is by how many steps the forecast is looked at beyond the time at which a replica ordered now serves: a rise that recurs does
+// so a minute earlier or later, and serving too early costs less than too late.
+const early = 2
+
+// most is the largest of the skilful forecasts for the time between two horizons, or what the first one has to say.
+func (s *Service) most(now time.Time, from, to time.Duration) Expected {
+	const looks = 4
+	result := s.expect(now, from)
+	for i := range looks {
+		e := s.expect(now, from+(to-from)*time.Duration(i+1)/looks)
+		if e.Valid && (e.Demand > result.Demand) {
+			result = e
+		}
+	}
+	return result
 }
 
 func (s *Service) expect(now time.Time, horizon time.Duration) Expected {

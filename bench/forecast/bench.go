@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -12,10 +13,11 @@ import (
 	"headroom.dev/headroom/scaler/forecast"
 )
 
+// What is asked of each forecast: the quantiles of the loss, the places among them whose coverage is reported, and the lead times.
 var (
-	lossAt  = []float64{0.5, 0.75, 0.9, 0.95, 0.99}
-	coverAt = []float64{0.9, 0.95, 0.99}
-	minutes = []int{1, 3, 5, 10}
+	lossAt  = [...]float64{0.5, 0.75, 0.9, 0.95, 0.99} //nolint:gochecknoglobals // a constant in all but name
+	coverAt = lossAt[2:]                               //nolint:gochecknoglobals // a constant in all but name
+	minutes = [...]int{1, 3, 5, 10}                    //nolint:gochecknoglobals // a constant in all but name
 )
 
 func run(directory string, seed uint64, out string, skill bool) error {
@@ -50,7 +52,7 @@ func run(directory string, seed uint64, out string, skill bool) error {
 	}
 	path, err := r.Write(out)
 	if err == nil {
-		fmt.Println("\nscore, best, naive: 1 − loss/loss of last value, for what was in use, for the best single forecaster in hindsight and\n"+
+		fmt.Fprintln(os.Stdout, "\nscore, best, naive: 1 − loss/loss of last value, for what was in use, for the best single forecaster in hindsight and\n"+
 			"for seasonal naive (unknown without a season). Written to", path)
 	}
 	return err
@@ -181,7 +183,7 @@ func compare(outcomes []outcome, before, after []forecast.Skill) {
 				continue
 			case s.Method == "last value":
 				o.baseline = loss / n
-			case len(s.Method) > 14 && s.Method[:14] == "seasonal naive":
+			case strings.HasPrefix(s.Method, "seasonal naive"):
 				o.naive = score
 			}
 			o.best = max(o.best, score)
@@ -221,14 +223,15 @@ func (o *outcome) add(r *result.Result, name string) {
 	r.Add(prefix+": share of time skilful", o.skilful/float64(o.total()), "1")
 }
 
-func seasons(m *forecast.Model) (text string) {
+func seasons(m *forecast.Model) string {
+	var all []string
 	for _, s := range m.Seasons() {
-		text += fmt.Sprintf("%v (%.2f) ", s.Period, s.Strength)
+		all = append(all, fmt.Sprintf("%v (%.2f)", s.Period, s.Strength))
 	}
-	if text == "" {
-		return "none "
+	if len(all) == 0 {
+		return "none"
 	}
-	return text
+	return strings.Join(all, ", ")
 }
 
 func printSkill(w io.Writer, m *forecast.Model) {

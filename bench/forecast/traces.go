@@ -148,7 +148,7 @@ func onGrid(times, values []float64, step float64, rate bool) []float64 {
 // synthetic makes traces whose truth is known, 14 days each.
 func synthetic(seed uint64) []trace {
 	const day, days = 1440, 14
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a reproducible trace
+	random := rand.New(rand.NewPCG(seed, 0))
 	make1 := func(name string, next func(i int) float64) trace {
 		t := trace{name: "synthetic/" + name, step: time.Minute}
 		for i := range days * day {

@@ -71,22 +71,23 @@ func (s *series) seasonalAt(t, lead, period int) seasonal {
 	// smooth at k reads z up to k+half, which must be known at t.
 	first := 1 + (lead+s.half-1)/period
 	oldest := s.oldest()
-	for j := first; j < first+cycles; j++ {
+	for j := first; j < first+cycles; j++ { // changes are taken in ratio to demand then and now, see gain
 		then := t - j*period
 		if then < oldest {
 			break
 		}
 		level := s.level[middle][then&s.mask]
+		relative := s.gain[t&s.mask] / s.gain[then&s.mask]
 		if z := s.z[(then+lead)&s.mask]; !math.IsNaN(z) {
-			sharp[nSharp] = z - level
+			sharp[nSharp] = (z - level) * relative
 			nSharp++
 			if j == first {
 				result.naive = z
 			}
 		}
 		if z := s.smooth[(then+lead)&s.mask]; !math.IsNaN(z) {
-			smooth[nSmooth] = z - level
-			drift[nSmooth] = z - s.level[slower][then&s.mask]
+			smooth[nSmooth] = (z - level) * relative
+			drift[nSmooth] = (z - s.level[slower][then&s.mask]) * relative
 			nSmooth++
 		}
 	}

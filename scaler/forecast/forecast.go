@@ -217,8 +217,9 @@ func (m *Model) reexamine() {
 	}
 }
 
-// trainSteps is how much history is learnt again: a week at 1m. Much more would add little, as what is learnt fades.
-const trainSteps = 10080
+// trainSteps is how much history is learnt again: three days at 1m. On the traces of bench/forecast a week was no better, and twice the
+// work.
+const trainSteps = 4320
 
 // rebuild trains the learners anew, at each step on what was known then. What was scored before stays; nothing is scored now, since a
 // season was chosen because it fits this very history.
@@ -241,7 +242,7 @@ func (m *Model) learn(t int) {
 	}
 }
 
-// Seasons returns the periods found in the data, the strongest first.
+// Seasons returns the periods found in the data, each in what those before it leave.
 func (m *Model) Seasons() []Season {
 	return slices.Clone(m.seasons)
 }

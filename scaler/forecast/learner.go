@@ -25,7 +25,6 @@ type learner struct {
 	mask     int
 	pending  []promise // by target
 	model    ridge
-	used     int // inputs that the coefficients are for
 	spreads  [forecasters]spread
 	past     []float64 // the size of the regression's errors by step, averaged over some steps
 	pastMean float64
@@ -84,7 +83,7 @@ func (l *learner) forget() {
 // forgetSeasons drops the scores of forecasters whose season is another now.
 func (l *learner) forgetSeasons(before, now []Season) {
 	for i := range maxSeasons {
-		same := i < len(before) && i < len(now) && before[i].steps == now[i].steps
+		same := i < len(before) && i < len(now) && alikePeriods(before[i].steps, now[i].steps)
 		if same {
 			continue
 		}
@@ -92,6 +91,9 @@ func (l *learner) forgetSeasons(before, now []Season) {
 		if i == 0 {
 			l.drop(seasonalNaive)
 		}
+	}
+	if l.inUse == lastValue {
+		l.choose()
 	}
 }
 
@@ -107,10 +109,11 @@ func (l *learner) points(m *Model, f *features) (p [forecasters]float64) {
 	p[lastValue] = f.last
 	p[dampedTrend] = f.trend
 	p[seasonalNaive] = math.NaN()
-	for i := range maxSeasons {
-		p[seasonalFirst+i] = math.NaN()
+	for i, c := range f.seasons {
+		point := &p[seasonalFirst+i] //nolint:gosec // there are maxSeasons of both
+		*point = math.NaN()
 		if i < len(m.seasons) {
-			p[seasonalFirst+i] = f.base + f.seasons[i].sharp
+			*point = f.base + c.sharp
 		}
 	}
 	if len(m.seasons) > 0 {
@@ -244,10 +247,11 @@ func (l *learner) settle(s *series, t int, replay bool) {
 // train adds an observation to the regression. An error far beyond the usual counts as one just beyond it.
 func (l *learner) train(p *promise, z float64) {
 	q := &p.said[regression]
-	e := z - q.point
+	e, weight := z-q.point, 1.0
 	if l.spreads[regression].count > 5*warmUp {
+		weight = min(4, l.spreads[regression].mean/q.size)
 		limit := 6 * max(q.size, l.spreads[regression].mean)
 		e = max(-limit, min(limit, e))
 	}
-	l.model.add(p.input[:], q.point+e-p.base)
+	l.model.add(p.input[:], q.point+e-p.base, weight)
 }

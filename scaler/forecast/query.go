@@ -57,7 +57,8 @@ type reasons struct {
 
 // Forecast says what demand will be at now+horizon. Its lead, the time from the last observation, is what errors depend on: leads
 // below the first of Options.Horizons have that one's errors, those beyond the last have errors that grow with the square root of the
-// lead. It is not valid before 30 observations and 30 scored steps, and once the last observation is older than the last horizon.
+// lead. It is not valid before 30 observations and 30 scored steps, once the last observation is older than the last horizon, and for
+// leads beyond twice the last horizon.
 func (m *Model) Forecast(now time.Time, horizon time.Duration) Forecast {
 	f := Forecast{Horizon: horizon, Method: "last value", Score: math.NaN()}
 	if reason := m.unable(now, horizon); reason != "" {
@@ -88,8 +89,8 @@ func (m *Model) unable(now time.Time, horizon time.Duration) string {
 	switch {
 	case m.series.last < 0:
 		return "no observation"
-	case horizon < 0 || horizon > far:
-		return "no forecasts are made that far: horizons are 0 to the last of Options.Horizons"
+	case horizon < 0:
+		return "the horizon is negative"
 	}
 	age := now.Sub(m.timeOf(m.series.last))
 	if age > far {
@@ -101,6 +102,8 @@ func (m *Model) unable(now time.Time, horizon time.Duration) string {
 	switch {
 	case age < -m.step:
 		return "now is before the last observation"
+	case horizon > 2*far-age:
+		return "no forecasts are made further than twice the last of Options.Horizons"
 	case m.series.observations < warmUp:
 		return fmt.Sprintf("%d of %d observations", m.series.observations, warmUp)
 	case !m.warm:

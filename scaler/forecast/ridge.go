@@ -38,16 +38,17 @@ func (r *ridge) clear() {
 	copy(r.beta, r.prior)
 }
 
-// add takes in an observation.
-func (r *ridge) add(x []float64, y float64) {
+// add takes in an observation of a weight.
+func (r *ridge) add(x []float64, y, weight float64) {
 	for i, xi := range x {
+		xi *= weight
 		row := r.xx[i*r.n : i*r.n+i+1]
 		for j := range row {
 			row[j] = r.keep*row[j] + xi*x[j]
 		}
 		r.xy[i] = r.keep*r.xy[i] + xi*y
 	}
-	r.weight = r.keep*r.weight + 1
+	r.weight = r.keep*r.weight + weight
 }
 
 // solve computes the coefficients of the first n inputs; where that fails numerically, they stay.

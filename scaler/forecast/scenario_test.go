@@ -70,7 +70,7 @@ func TestLevelChangeIsFollowedAndTheSeasonKeepsItsShape(t *testing.T) {
 				return wave(i)
 			}
 			values, truth := noisy(2, 9*day, 0.03, shape), noisy(2, 9*day, 0, shape)
-			for _, span := range [][2]int{{20, 60}, {60, 300}, {300, 900}} {
+			for _, span := range [][2]int{{15, 20}, {20, 60}, {60, 300}, {300, 900}} {
 				e := medianError(t, values, truth, change+span[0], change+span[1])
 				t.Logf("%d to %d steps after: mean error of the median %.3f", span[0], span[1], e)
 				require.Less(t, e, 0.06)
@@ -173,7 +173,39 @@ func TestQuantilesAreCalibrated(t *testing.T) {
 		for k, p := range probabilities {
 			share := h.below[k] / h.n
 			t.Logf("half %d of the day: %.4f within the %g-quantile", i, share, p)
-			require.InDelta(t, p, share, 0.02)
+			// A regression over the whole day owes the quiet half a little of its centre, a tenth of the noise there.
+			require.InDelta(t, p, share, map[bool]float64{true: 0.05, false: 0.02}[p == 0.5])
 		}
+	}
+}
+
+// A demo's "day" of five minutes at steps of a second, with horizons of a minute: nothing may be tied to the length of a day.
+func TestCompressedDay(t *testing.T) {
+	const length = 300
+	o := Options{Step: time.Second, History: time.Hour, Horizons: []time.Duration{10 * time.Second, 30 * time.Second, time.Minute}}
+	values := noisy(6, 8*length, 0.05, func(i int) float64 { return wave(i * day / length) })
+	var asked []Forecast
+	wrong, last := 0.0, 0.0
+	m := replay(t, o, values, func(m *Model, i int, now time.Time) {
+		asked = append(asked, m.Forecast(now, time.Minute))
+		if i >= 6*length {
+			wrong += math.Abs(asked[i-60].Quantile(0.5) - values[i])
+			last += math.Abs(values[i-60] - values[i])
+		}
+	})
+	f := asked[len(asked)-1]
+	t.Logf("seasons %v, %s, score %.2f; error %.2f of last value's", m.Seasons(), f.Method, f.Score, wrong/last)
+	require.True(t, f.Skilful)
+	require.InDelta(t, length, m.Seasons()[0].Period.Seconds(), 6)
+	require.Less(t, wrong/last, 0.3)
+}
+
+// Demand may be counted in any unit.
+func TestUnitsDoNotMatter(t *testing.T) {
+	for _, unit := range []float64{1e-9, 1, 1e12} {
+		m := replay(t, Options{}, noisy(7, 4*day, 0.1, func(i int) float64 { return unit * wave(i) }), nil)
+		f := m.Forecast(start.Add((4*day-1)*time.Minute), 10*time.Minute)
+		require.True(t, f.Skilful)
+		require.InEpsilon(t, unit*wave(4*day+9), f.Quantile(0.5), 0.1)
 	}
 }

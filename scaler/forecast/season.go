@@ -25,7 +25,7 @@ const (
 	octaveLags = 32
 
 	// A period must fit into the series this often, and its correlation must be above a level that falls with the number of cycles:
-	// smooth noise has about four independent values a cycle. TestNoSeasonInNoise tells how often noise passes.
+	// smooth noise has about four independent values a cycle. The tests of walks and white noise tell that hardly any passes.
 	leastCycles   = 2.2
 	leastStrength = 0.1
 	noiseStrength = 2
@@ -33,10 +33,15 @@ const (
 	stays         = 0.75
 	mostMultiples = 10
 
-	// Of several periods of like strength, the shortest is the season and the others its multiples. Harmonics (12 h of a daily wave)
-	// are much weaker, and a week much less than that stronger than its days.
-	alike = 0.7
-	near  = 0.03 // periods this close are the same
+	// Of several periods the strongest is taken, or one that it is a multiple of: a shorter one that has this part of its strength, and
+	// in the shorter one's own octave, where noise counts the same for both, nearly all of it.
+	alike     = 0.45
+	alikeHere = 0.85
+	near      = 0.03 // periods this close are the same
+
+	// A known period moves when that takes half a percent off what is missing to a perfect correlation.
+	movesFor = 1.005
+	snapsFor = 1.05 // and gives way to a multiple of an outer one for 5 % more
 )
 
 // findSeasons looks for up to maxSeasons periods in what is kept, each in what the stronger ones leave.
@@ -94,30 +99,42 @@ type candidate struct {
 // strongest finds the season to take out next. known are the periods found the last time, outer those found in this one.
 func strongest(x []float64, known []int, outer []Season) (Season, bool) {
 	var all []candidate
-	best := 0.0
+	var best candidate
 	for _, c := range candidates(x) {
 		if c.strength < noise(len(x), c.period)*leniency(c.period, known, outer) || taken(c.period, outer) {
 			continue
 		}
 		all = append(all, c)
-		best = max(best, c.strength)
-	}
-	if best == 0 {
-		return Season{}, false
+		if c.strength > best.strength {
+			best = c
+		}
 	}
 	for _, c := range all { // by rising period
-		if c.strength < alike*best {
+		if c.strength < alike*best.strength || c != best && !divides(x, c, best) {
 			continue
 		}
 		period := refine(x, c)
-		if i := slices.IndexFunc(known, func(k int) bool { return alikePeriods(k, period) }); i >= 0 && agreement(x, known[i], 1) > agreement(x, period, 1)-0.0005 {
-			period = known[i] // it need not move for a hair's breadth
+		if i := slices.IndexFunc(known, func(k int) bool { return alikePeriods(k, period) }); i >= 0 && 1-agreement(x, known[i], 1) < movesFor*(1-agreement(x, period, 1)) {
+			period = known[i]
 		} else {
 			period = snap(x, period, outer)
+		}
+		if taken(period, outer) {
+			continue
 		}
 		return Season{Strength: c.strength, steps: period}, true
 	}
 	return Season{}, false
+}
+
+// divides says whether what repeats after best repeats after c as well.
+func divides(x []float64, c, best candidate) bool {
+	y := newSignal(highPass(x, 2*c.period))
+	here := y.correlation(best.period)
+	for lag := best.period - best.blur; lag <= best.period+best.blur; lag++ {
+		here = max(here, y.correlation(lag))
+	}
+	return y.correlation(c.period) >= alikeHere*here
 }
 
 // noise is the correlation that noise could show at a period in n steps.
@@ -246,7 +263,7 @@ func (s signal) correlation(lag int) float64 {
 
 // refine finds the period to one step: the octave knew it to some, and the sum of correlations at its first multiples is sharper.
 func refine(x []float64, c candidate) int {
-	y := highPass(x, 2*c.period)
+	y := level(x, c.period)
 	period := c.period
 	for step := c.blur; step >= 1; step /= 2 {
 		most := math.Inf(-1)
@@ -260,11 +277,24 @@ func refine(x []float64, c candidate) int {
 	return period
 }
 
+// level takes out what is slower than a period, where there are cycles enough: with three, the narrower means near the ends would move
+// the best period by 2 %.
+func level(x []float64, period int) []float64 {
+	width := 2 * period
+	if len(x) >= 3*width {
+		return highPass(x, width)
+	}
+	mean := floats.Sum(x) / float64(len(x))
+	y := slices.Clone(x)
+	floats.AddConst(-mean, y)
+	return y
+}
+
 // snap takes a multiple of an outer season for a period that is close to one and no better.
 func snap(x []float64, period int, outer []Season) int {
 	for _, o := range outer {
 		multiple := (period + o.steps/2) / o.steps * o.steps
-		if multiple > 0 && alikePeriods(multiple, period) && agreement(x, multiple, o.steps/48+1) > agreement(x, period, o.steps/48+1)-0.02 {
+		if multiple > 0 && alikePeriods(multiple, period) && 1-agreement(x, multiple, o.steps/48+1) < snapsFor*(1-agreement(x, period, o.steps/48+1)) {
 			return multiple
 		}
 	}
@@ -281,7 +311,7 @@ func averaged(y []float64, stride int) signal {
 }
 
 func agreement(x []float64, period, stride int) float64 {
-	return agreementOf(averaged(highPass(x, 2*period), stride), stride, period, len(x))
+	return agreementOf(averaged(level(x, period), stride), stride, period, len(x))
 }
 
 // agreementOf is the mean correlation at the multiples 1, 2, 4, … of the period, of y averaged over a stride. A period that is wrong by a
@@ -312,6 +342,7 @@ func subtract(x []float64, period int) {
 	}
 }
 
+// sameSeasons says whether what was learnt with one list of seasons holds for another, whose periods may differ by a hair.
 func sameSeasons(a, b []Season) bool {
-	return slices.EqualFunc(a, b, func(a, b Season) bool { return a.steps == b.steps })
+	return slices.EqualFunc(a, b, func(a, b Season) bool { return alikePeriods(a.steps, b.steps) })
 }

@@ -33,6 +33,7 @@ type series struct {
 
 	z      []float64             // NaN is a gap
 	smooth []float64             // the centred mean over 2·half+1 steps
+	gain   []float64             // by how much z changes when demand at the slow level changes by a factor of e: 1 − exp(−level)
 	level  [levelCount][]float64 // exponentially weighted, carried on through gaps
 	now    [levelCount]float64
 	rate   [levelCount]float64
@@ -53,6 +54,7 @@ func newSeries(steps, far int) series {
 	}
 	s := series{steps: steps, mask: size - 1, half: max(1, int(0.2*float64(far)))}
 	s.z, s.smooth, s.trend = make([]float64, size), make([]float64, size), make([]trending, size)
+	s.gain = make([]float64, size)
 	for i := range s.level {
 		s.level[i] = make([]float64, size)
 		s.rate[i] = 1 / max(1, levels[i]*float64(far))
@@ -123,11 +125,15 @@ func (s *series) put(index int, z float64) {
 	for i := range s.now {
 		s.level[i][at] = s.now[i]
 	}
+	s.gain[at] = gain(s.now[slow])
 	s.smooth[at] = math.NaN()
 	if centre := index - s.half; centre >= s.oldest() {
 		s.smooth[centre&s.mask] = s.mean(centre-s.half, index)
 	}
 }
+
+// gain keeps away from 0, where demand has no ratio to what it was.
+func gain(level float64) float64 { return 1 - math.Exp(-max(0.02, level)) }
 
 // Holt's parameters: middling values, since better ones would have to be fitted and the regression does that.
 const (
@@ -206,5 +212,6 @@ func (s *series) shift(level float64) {
 		s.now[i] = level
 		s.level[i][at] = level
 	}
+	s.gain[at] = gain(level)
 	s.trend[at] = trending{level: level}
 }

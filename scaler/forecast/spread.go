@@ -51,7 +51,7 @@ func (s *spread) add(x *[spreadInputs]float64, expected, e float64) {
 	if s.count > 20 {
 		size = min(size, 6*s.mean) // an outlier is one error, not a hundred
 	}
-	s.size.add(x[:], size)
+	s.size.add(x[:], size, 1)
 	s.recent += max(1.0/recentMemory, 1/float64(s.count)) * (size - s.recent)
 	s.mean += max(1.0/meanMemory, 1/float64(s.count)) * (size - s.mean)
 }

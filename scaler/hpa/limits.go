@@ -5,99 +5,103 @@ import (
 	"time"
 )
 
-// Select says which of several policies counts.
-type Select string
-
-// The ways to select, in the words of the API.
-const (
-	MaxChange Select = "Max"      // the policy that allows most
-	MinChange Select = "Min"      // the policy that allows least
-	Disabled  Select = "Disabled" // nothing changes in this direction
-)
-
-// Policy is how far replicas may go within a period.
-type Policy struct {
-	Percent bool // Value is one of the replicas at the period's start, else a number of pods
-	Value   int32
-	Period  time.Duration
-}
-
-// Rules are behavior's for one direction.
-type Rules struct {
-	Window   time.Duration // of stabilization
-	Select   Select
-	Policies []Policy
-}
-
-// DefaultScaleUp are the rules that the API server writes where behavior says nothing of scaling up.
-func DefaultScaleUp() Rules {
-	const period = 15 * time.Second
-	return Rules{Select: MaxChange, Policies: []Policy{{Value: 4, Period: period}, {Percent: true, Value: 100, Period: period}}}
-}
-
-// DefaultScaleDown are the same for scaling down. Their window is the controller's flag, 300 s unless it is set.
-func DefaultScaleDown() Rules {
-	return Rules{Window: 300 * time.Second, Select: MaxChange, Policies: []Policy{{Percent: true, Value: 100, Period: 15 * time.Second}}}
-}
-
 // Longest is the longest period of the policies: what changed before it limits nothing.
-func (r Rules) Longest() time.Duration {
+func (r *Rules) Longest() time.Duration {
 	var longest time.Duration
-	for _, p := range r.Policies {
-		longest = max(longest, p.Period)
+	for i := range r.Policies {
+		longest = max(longest, r.Policies[i].Period)
 	}
 	return longest
 }
 
-// Highest is to how many replicas the rules, as those for scaling up, let an autoscaler go that has changed nothing during
-// their periods.
-func (r Rules) Highest(current int32) int32 {
+// Highest is to how many replicas the rules, as those for scaling up, let an autoscaler go that has changed what past has:
+// calculateScaleUpLimitWithScalingRules, and never below current.
+func (r *Rules) Highest(current int32, past *Memory, now time.Time) int32 {
 	if r.Select == Disabled {
 		return current
 	}
-	var list []int32
-	for _, p := range r.Policies {
+	least := r.Select == MinChange
+	result := int32(math.MinInt32)
+	if least {
+		result = math.MaxInt32
+	}
+	for i := range r.Policies {
+		p := &r.Policies[i]
+		start := past.before(current, p.Period, now)
+		proposed := start + p.Value // overflows, as the controller's: +2147483647 pods allow nothing
 		if p.Percent {
-			list = append(list, ceil(float64(current)*(1+float64(p.Value)/100)))
+			proposed = ceil(float64(start) * (1 + float64(p.Value)/100))
+		}
+		if least {
+			result = min(result, proposed)
 		} else {
-			list = append(list, ceil(float64(current)+float64(p.Value)))
+			result = max(result, proposed)
 		}
 	}
-	return max(current, r.one(list, true))
+	return max(current, result)
 }
 
-// Lowest is the same for scaling down. It may be below 0.
-func (r Rules) Lowest(current int32) int32 {
+// Lowest is the same for scaling down (calculateScaleDownLimitWithBehaviors), and never above current. It may be below 0.
+func (r *Rules) Lowest(current int32, past *Memory, now time.Time) int32 {
 	if r.Select == Disabled {
 		return current
 	}
-	var list []int32
-	for _, p := range r.Policies {
-		if p.Percent {
-			list = append(list, int32(float64(current)*(1-float64(p.Value)/100)))
-		} else {
-			list = append(list, current-p.Value)
-		}
-	}
-	return min(current, r.one(list, false))
-}
-
-// one returns the number that counts; upwards the policy that allows most is the greatest.
-func (r Rules) one(list []int32, up bool) int32 {
-	greatest := (r.Select == MinChange) != up
+	least := r.Select == MinChange
 	result := int32(math.MaxInt32)
-	if greatest {
+	if least {
 		result = math.MinInt32
 	}
-	for _, n := range list {
-		if greatest {
-			result = max(result, n)
+	for i := range r.Policies {
+		p := &r.Policies[i]
+		start := past.before(current, p.Period, now)
+		proposed := start - p.Value
+		if p.Percent {
+			proposed = int32(float64(start) * (1 - float64(p.Value)/100)) // cut, where Highest rounds up
+		}
+		if least {
+			result = max(result, proposed)
 		} else {
-			result = min(result, n)
+			result = min(result, proposed)
 		}
 	}
-	return result
+	return min(current, result)
 }
 
 // HighestWithoutBehavior is to how many replicas the controller goes at once for an autoscaler without behavior.
-func HighestWithoutBehavior(current int32) int32 { return max(ceil(2*float64(current)), 4) }
+func HighestWithoutBehavior(current int32) int32 { return int32(max(2*float64(current), 4)) }
+
+// limit clamps what is left after stabilization: convertDesiredReplicasWithRules, and with a behavior
+// convertDesiredReplicasWithBehaviorRate.
+func (a *Autoscaler) limit(current, wanted int32, past *Memory, now time.Time) (int32, Reason) {
+	least := a.least()
+	switch {
+	case a.Behavior == nil:
+		most, reason := a.Max, TooManyReplicas
+		if limit := HighestWithoutBehavior(current); limit < most {
+			most, reason = limit, ScaleUpLimit
+		}
+		switch {
+		case wanted < least:
+			return least, TooFewReplicas
+		case wanted > most:
+			return most, reason
+		}
+	case wanted > current:
+		most, reason := a.Max, TooManyReplicas
+		if limit := a.Behavior.Up.Highest(current, past, now); limit < most {
+			most, reason = limit, ScaleUpLimit
+		}
+		if wanted > most {
+			return most, reason
+		}
+	case wanted < current:
+		reason := TooFewReplicas
+		if limit := a.Behavior.Down.Lowest(current, past, now); limit > least {
+			least, reason = limit, ScaleDownLimit
+		}
+		if wanted < least {
+			return least, reason
+		}
+	}
+	return wanted, DesiredWithinRange
+}

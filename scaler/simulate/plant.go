@@ -208,4 +208,6 @@ func (l *Load) Seconds() int { return len(l.arrivals) }
 func (l *Load) Capacity() float64 { return l.slots / l.mean }
 
 // Needed is how many replicas would serve a second's requests without a queue.
-func (l *Load) Needed(second int) int32 { return int32(math.Ceil(float64(l.needed[second])/l.slots - 1e-6)) }
+func (l *Load) Needed(second int) int32 {
+	return int32(math.Ceil(float64(l.needed[second])/l.slots - 1e-6))
+}

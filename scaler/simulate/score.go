@@ -35,6 +35,7 @@ type Point struct {
 	Needed         float64 // replicas that would let nothing wait
 	Wanted         float64 // replicas that the cluster is asked for
 	Ready, Loading float64 // replicas
+	Missing        float64 // replicas by which Ready fell short of Needed: means hide what lasts less than a point
 	Queue          float64 // requests that wait
 	Late           float64 // requests that became late
 }
@@ -129,6 +130,7 @@ func (s *score) draw(r *run, serving, needed, failed float64) {
 	d.Needed += needed
 	d.Wanted += float64(r.spec)
 	d.Ready += serving
+	d.Missing += max(needed-serving, 0)
 	d.Late += failed
 	for _, p := range r.replicas {
 		if p.state == loading {
@@ -141,7 +143,7 @@ func (s *score) draw(r *run, serving, needed, failed float64) {
 		return
 	}
 	n := float64(s.inPoint)
-	for _, v := range []*float64{&d.Arrivals, &d.Needed, &d.Wanted, &d.Ready, &d.Loading, &d.Queue} {
+	for _, v := range []*float64{&d.Arrivals, &d.Needed, &d.Wanted, &d.Ready, &d.Loading, &d.Missing, &d.Queue} {
 		*v /= n
 	}
 	d.At = r.load.Trace.Start.Add(time.Duration(r.now+1-s.inPoint) * time.Second)

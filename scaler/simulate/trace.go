@@ -18,6 +18,8 @@ type Trace struct {
 	Start time.Time
 	Step  time.Duration
 	Rate  []float64 // requests per second in each step; NaN where it is unknown
+	// Counted says that Rate stems from counts of requests, so that it has their noise.
+	Counted bool
 	// Requests stand in place of Rate where each is known.
 	Requests []Request
 }
@@ -222,7 +224,7 @@ func (r *rows) trace() (*Trace, error) {
 	}
 	first := r.times[0]
 	whole := math.Floor(first)
-	t := &Trace{Start: time.Unix(int64(whole), 0).UTC()}
+	t := &Trace{Start: time.Unix(int64(whole), 0).UTC(), Counted: !r.cols.perSecond}
 	if r.requests != nil {
 		for i := range r.requests {
 			r.requests[i].At = time.Duration((r.times[i] - whole) * float64(time.Second))
@@ -264,7 +266,7 @@ func (r *rows) trace() (*Trace, error) {
 // Scaled returns the trace with its rates multiplied such that their 99th percentile is peak. The rates of a count of few
 // requests are first smoothed over as many steps as hold 400 of them on average (5 % of noise): a service as large as the
 // scaled one has not the noise of the small one times the factor, but its own, which the plant adds.
-func (t *Trace) Scaled(peak float64, counted bool) *Trace {
+func (t *Trace) Scaled(peak float64) *Trace {
 	s := *t
 	rates := slices.Clone(t.Rate)
 	known, sum := make([]float64, 0, len(rates)), 0.0
@@ -277,7 +279,7 @@ func (t *Trace) Scaled(peak float64, counted bool) *Trace {
 	if len(known) == 0 || sum == 0 {
 		return &s
 	}
-	if counted {
+	if t.Counted {
 		perStep := sum / float64(len(known)) * t.Step.Seconds()
 		rates = smooth(rates, int(math.Ceil(400/perStep)))
 	}

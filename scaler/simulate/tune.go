@@ -23,9 +23,10 @@ const (
 	lowest  = 2
 )
 
-// Try runs every variant of a family over the load, at falling utilizations until the strictest goal is met on the part before
-// cut. Nothing that it knows of the part after cut decides what is run.
-func Try(l *Load, f Family, strictest float64, cut time.Duration, points int) ([]Trial, error) {
+// Try runs every variant of a family over the load, at falling utilizations until the strictest goal is met on the part that it
+// is tuned on: the quarter of the trace before cut. What comes before that is for learning what demand is like; what comes
+// after cut decides nothing.
+func Try(l *Load, f Family, strictest float64, cut time.Duration) ([]Trial, error) {
 	var trials []Trial
 	for _, variant := range f.Variants {
 		for u := highest; u >= lowest; u-- {
@@ -33,15 +34,15 @@ func Try(l *Load, f Family, strictest float64, cut time.Duration, points int) ([
 			if policy == nil { // not one that it can be asked for
 				continue
 			}
-			results, err := Run(l, policy, RunOptions{Cuts: []time.Duration{cut}, Points: points})
+			results, err := Run(l, policy, RunOptions{Cuts: []time.Duration{(cut / 2).Truncate(time.Second), cut}})
 			if err != nil {
 				return nil, fmt.Errorf("cannot tune %s: %w", f.Name, err)
 			}
-			if len(results) != 2 {
+			if len(results) != 3 {
 				return nil, fmt.Errorf("cannot tune %s: the trace ends before %s", f.Name, cut)
 			}
-			trials = append(trials, Trial{results[0], results[1]})
-			if results[0].Attainment >= strictest {
+			trials = append(trials, Trial{results[1], results[2]})
+			if results[1].Attainment >= strictest {
 				break
 			}
 		}
@@ -52,22 +53,36 @@ func Try(l *Load, f Family, strictest float64, cut time.Duration, points int) ([
 // Best returns the trial that an operator would choose by the part it was tuned on: the cheapest that reaches the goal, or
 // where none does the one that comes nearest to it.
 func Best(trials []Trial, goal float64) (Trial, bool) {
-	var best Trial
-	found := false
-	for _, t := range trials {
-		a, b := t.Tuned, best.Tuned
-		better := !found
-		switch {
-		case found && a.Attainment >= goal && b.Attainment >= goal:
-			better = a.ReplicaHours < b.ReplicaHours
-		case found && a.Attainment >= goal || found && b.Attainment >= goal:
-			better = a.Attainment >= goal
-		case found:
-			better = a.Attainment > b.Attainment
-		}
-		if better {
-			best, found = t, true
+	return best(trials, goal, func(t *Trial) *Result { return &t.Tuned })
+}
+
+// BestKnown is Best by the part that is scored: for a policy that knows it.
+func BestKnown(trials []Trial, goal float64) (Trial, bool) {
+	return best(trials, goal, func(t *Trial) *Result { return &t.Scored })
+}
+
+func best(trials []Trial, goal float64, by func(*Trial) *Result) (Trial, bool) {
+	if len(trials) == 0 {
+		return Trial{}, false
+	}
+	chosen := &trials[0]
+	for i := range trials[1:] {
+		if t := &trials[i+1]; by(t).Better(by(chosen), goal) {
+			chosen = t
 		}
 	}
-	return best, found
+	return *chosen, true
+}
+
+// Better says whether an operator who wants goal prefers a result to another: fewer hours among those that reach it, else more
+// requests on time.
+func (r *Result) Better(than *Result, goal float64) bool {
+	reaches, reached := r.Attainment >= goal, than.Attainment >= goal
+	switch {
+	case reaches != reached:
+		return reaches
+	case reaches || r.Attainment == than.Attainment:
+		return r.ReplicaHours < than.ReplicaHours
+	}
+	return r.Attainment > than.Attainment
 }

@@ -51,7 +51,10 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
   kubectl headroom top nodes
 
   # Which GPU is whose, and which are unwell?
-  kubectl headroom top gpus`),
+  kubectl headroom top gpus
+
+  # What would this autoscaler, and others, have made of the last two weeks?
+  kubectl headroom backtest -f hpa.yaml --from-prometheus http://localhost:9090 --query 'sum(rate(http_requests_total[1m]))'`),
 		// kubectl runs the plugin as "kubectl headroom", and so does the help say.
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl headroom"},
 		SilenceUsage:  true,
@@ -68,7 +71,7 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 	explain.AddCommand(o.explainHPA(), o.explainMetric())
 	top := &cobra.Command{Use: "top", Short: "Show what pods, GPU nodes and GPUs are doing now"}
 	top.AddCommand(o.topPods(), o.topNodes(), o.topGPUs())
-	root.AddCommand(explain, o.rules(), o.status(), top)
+	root.AddCommand(explain, o.rules(), o.status(), top, o.backtest())
 	return root
 }
 

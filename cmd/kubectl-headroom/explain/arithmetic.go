@@ -14,16 +14,16 @@ func (c *composer) proposalOfPods(m *Metric, p *hpa.Proposal, target int64) *Pro
 	text := fmt.Sprintf("mean of %s %s / target %s = %s", count(n, "pod"), m.withUnit(p.Usage), m.withUnit(target), factor(p.Ratio))
 	because := fmt.Sprintf("%s averages %s on %s%s", m.Name, m.withUnit(p.Usage), count(n, "pod"), c.against(m, target, p))
 	ratio := p.Ratio
-	if p.CautiousRatio != nil {
-		ratio = *p.CautiousRatio
+	if p.Cautious {
+		ratio = p.CautiousRatio
 		var counted []string
-		if p.AssumedMilli != nil {
-			n += len(p.Missing)
-			counted = append(counted, count(len(p.Missing), "missing pod")+" as "+m.withUnit(*p.AssumedMilli))
+		if assumed(p) {
+			n += p.Missing
+			counted = append(counted, count(p.Missing, "missing pod")+" as "+m.withUnit(p.Assumed))
 		}
-		if p.Ratio > 1 && len(p.Unready) > 0 {
-			n += len(p.Unready)
-			counted = append(counted, count(len(p.Unready), "pending pod")+" as "+m.withUnit(0))
+		if p.Ratio > 1 && p.Unready > 0 {
+			n += p.Unready
+			counted = append(counted, count(p.Unready, "pending pod")+" as "+m.withUnit(0))
 		}
 		if len(counted) > 0 {
 			with := strings.Join(counted, " and ")
@@ -55,13 +55,13 @@ func cautious(p *hpa.Proposal) string {
 	case hpa.WouldReverse:
 		return "the direction would turn round"
 	default:
-		return "it is " + factor(*p.CautiousRatio) + " of that"
+		return "it is " + factor(p.CautiousRatio) + " of that"
 	}
 }
 
 // proposalOfWhole is for a metric of which there is one number, the sum of n; nil where the HPA has no pods to count.
-func (c *composer) proposalOfWhole(m *Metric, usage, target int64, n int) *Proposal {
-	t := &c.out.Target
+func (c *composer) proposalOfWhole(m *Metric, plain *hpa.Metric, usage int64, n int) *Proposal {
+	t, target := &c.out.Target, plain.Target
 	whole := m.withUnit(usage)
 	is := "is " + whole
 	if n > 1 {
@@ -71,7 +71,7 @@ func (c *composer) proposalOfWhole(m *Metric, usage, target int64, n int) *Propo
 	var p hpa.Proposal
 	var text, steps string
 	if m.TargetType == "AverageValue" {
-		p = hpa.ForAverageValue(t.Created, usage, target, c.tol)
+		p = hpa.ForAverageValue(plain, t.Created, usage, c.tol)
 		text = fmt.Sprintf("%s / %s / target %s = %s", whole, count(int(t.Created), "replica"), m.withUnit(target), factor(p.Ratio))
 		if t.Created == 0 {
 			text = whole + ", and no replica yet"
@@ -81,7 +81,7 @@ func (c *composer) proposalOfWhole(m *Metric, usage, target int64, n int) *Propo
 		}
 	} else {
 		ready := c.readyPods()
-		p = hpa.ForValue(t.Replicas, usage, target, ready, c.tol)
+		p = hpa.ForValue(plain, t.Replicas, ready, usage, c.tol)
 		text = fmt.Sprintf("%s / target %s = %s", whole, m.withUnit(target), factor(p.Ratio))
 		switch {
 		case p.Verdict != hpa.Scaled:

@@ -26,7 +26,8 @@ type Direction struct {
 	Policies  []Policy `json:"policies,omitempty"`
 	Text      string   `json:"text"`
 
-	rules hpa.Rules
+	rules  hpa.Rules
+	window time.Duration
 }
 
 // Policy is how far replicas may go within a period.
@@ -36,55 +37,31 @@ type Policy struct {
 	Period int32  `json:"periodSeconds"`
 }
 
-func behaviorOf(b *autoscalingv2.HorizontalPodAutoscalerBehavior) Behavior {
-	tolerances := hpa.DefaultTolerances()
-	out := Behavior{
-		Up:   Direction{Tolerance: tolerances.Up, rules: hpa.DefaultScaleUp()},
-		Down: Direction{Tolerance: tolerances.Down, rules: hpa.DefaultScaleDown()},
-	}
-	if b == nil {
+func behaviorOf(a *hpa.Autoscaler, cfg *hpa.Config) Behavior {
+	t := a.Tolerances(cfg)
+	out := Behavior{Up: Direction{Tolerance: t.Up}, Down: Direction{Tolerance: t.Down, window: cfg.DownscaleStabilization}}
+	if a.Behavior == nil {
 		// Scaling up has the controller's constant in place of policies, scaling down has the window alone.
-		out.Up.rules = hpa.Rules{Select: hpa.MaxChange, Policies: []hpa.Policy{}}
-		out.Down.rules.Policies = []hpa.Policy{}
-		out.Up.describe("")
-		out.Down.describe("")
+		out.Up.rules.Select, out.Down.rules.Select = hpa.MaxChange, hpa.MaxChange
+		out.Up.describe("", cfg)
+		out.Down.describe("", cfg)
 		out.Up.Text = "at most to twice as many, or 4, at each look; no stabilization"
 		return out
 	}
 	out.Set = true
-	out.Up.apply(b.ScaleUp)
-	out.Down.apply(b.ScaleDown)
-	out.Up.describe("+")
-	out.Down.describe("-")
+	out.Up.rules, out.Down.rules = a.Behavior.Up, a.Behavior.Down
+	for _, d := range []*Direction{&out.Up, &out.Down} {
+		if d.rules.Window != nil {
+			d.window = *d.rules.Window
+		}
+	}
+	out.Up.describe("+", cfg)
+	out.Down.describe("-", cfg)
 	return out
 }
 
-func (d *Direction) apply(r *autoscalingv2.HPAScalingRules) {
-	if r == nil {
-		return
-	}
-	if r.Tolerance != nil {
-		d.Tolerance = r.Tolerance.AsApproximateFloat64()
-	}
-	if r.StabilizationWindowSeconds != nil {
-		d.rules.Window = time.Duration(*r.StabilizationWindowSeconds) * time.Second
-	}
-	if r.SelectPolicy != nil {
-		d.rules.Select = hpa.Select(*r.SelectPolicy)
-	}
-	if r.Policies == nil {
-		return
-	}
-	d.rules.Policies = nil
-	for _, p := range r.Policies {
-		d.rules.Policies = append(d.rules.Policies, hpa.Policy{
-			Percent: p.Type == autoscalingv2.PercentScalingPolicy, Value: p.Value, Period: time.Duration(p.PeriodSeconds) * time.Second,
-		})
-	}
-}
-
-func (d *Direction) describe(sign string) {
-	d.Window, d.Select = d.rules.Window.Seconds(), string(d.rules.Select)
+func (d *Direction) describe(sign string, cfg *hpa.Config) {
+	d.Window, d.Select = d.window.Seconds(), string(d.rules.Select)
 	for _, p := range d.rules.Policies {
 		kind := autoscalingv2.PodsScalingPolicy
 		if p.Percent {
@@ -98,7 +75,7 @@ func (d *Direction) describe(sign string) {
 		if sign != "+" {
 			extreme = "highest"
 		}
-		stabilization = fmt.Sprintf("stabilized over %s (the %s recommendation in it counts)", short(d.rules.Window), extreme)
+		stabilization = fmt.Sprintf("stabilized over %s (the %s recommendation in it counts)", short(d.window), extreme)
 	}
 	switch {
 	case d.rules.Select == hpa.Disabled:
@@ -108,7 +85,7 @@ func (d *Direction) describe(sign string) {
 	default:
 		d.Text = d.limit(sign) + "; " + stabilization
 	}
-	if d.Tolerance != hpa.DefaultTolerances().Up {
+	if d.Tolerance != cfg.Tolerance {
 		d.Text += "; tolerance " + exact(d.Tolerance)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"headroom.dev/headroom/api/query"
 	"headroom.dev/headroom/scaler/hpa"
+	"headroom.dev/headroom/scaler/hpa/kube"
 )
 
 // Input is all that is known of an autoscaler at one moment.
@@ -93,6 +94,8 @@ type Condition struct {
 type composer struct {
 	in     *Input
 	out    *HPA
+	cfg    hpa.Config // the flags of the controller cannot be seen: they are taken to be the defaults
+	spec   hpa.Autoscaler
 	tol    hpa.Tolerances
 	exists map[string]bool // the pods; nil where they are not known
 }
@@ -108,14 +111,15 @@ func OfHPA(in *Input) *HPA {
 	}
 	c.target()
 	c.status()
-	c.out.Behavior = behaviorOf(in.HPA.Spec.Behavior)
-	c.tol = hpa.Tolerances{Down: c.out.Behavior.Down.Tolerance, Up: c.out.Behavior.Up.Tolerance}
+	c.cfg, c.spec = hpa.DefaultConfig(), kube.Autoscaler(&in.HPA.Spec)
+	c.spec.Default()
+	c.out.Behavior, c.tol = behaviorOf(&c.spec, &c.cfg), c.spec.Tolerances(&c.cfg)
 	for i := range in.HPA.Spec.Metrics {
 		var source Source
 		if i < len(in.Metrics) {
 			source = in.Metrics[i]
 		}
-		c.out.Metrics = append(c.out.Metrics, c.metric(&in.HPA.Spec.Metrics[i], &source))
+		c.out.Metrics = append(c.out.Metrics, c.metric(&in.HPA.Spec.Metrics[i], &c.spec.Metrics[i], &source))
 	}
 	c.verdict()
 	return c.out

@@ -63,7 +63,7 @@ type Proposal struct {
 	Because     string       `json:"because"` // the same in words
 }
 
-func (c *composer) metric(spec *autoscalingv2.MetricSpec, source *Source) Metric {
+func (c *composer) metric(spec *autoscalingv2.MetricSpec, plain *hpa.Metric, source *Source) Metric {
 	m := Metric{Type: string(spec.Type), Partial: source.Partial, Unread: source.Unread}
 	var target autoscalingv2.MetricTarget
 	var selector *metav1.LabelSelector
@@ -81,7 +81,7 @@ func (c *composer) metric(spec *autoscalingv2.MetricSpec, source *Source) Metric
 		r := spec.ContainerResource
 		m.Name, m.Of, target = string(r.Name), "metrics.k8s.io, container "+r.Container, r.Target
 	}
-	milli := m.setTarget(&target)
+	m.setTarget(&target)
 	if selector != nil {
 		m.Selector = metav1.FormatLabelSelector(selector)
 	}
@@ -102,17 +102,16 @@ func (c *composer) metric(spec *autoscalingv2.MetricSpec, source *Source) Metric
 	switch {
 	case m.Error != "":
 	case source.Explanation == nil:
-		c.byOwnReading(&m, spec, milli)
+		c.byOwnReading(&m, spec, plain)
 	case spec.Pods != nil:
-		c.ofPods(&m, milli)
+		c.ofPods(&m, plain)
 	default:
-		c.ofWhole(&m, milli)
+		c.ofWhole(&m, plain)
 	}
 	return m
 }
 
-// setTarget returns the target in thousandths.
-func (m *Metric) setTarget(t *autoscalingv2.MetricTarget) int64 {
+func (m *Metric) setTarget(t *autoscalingv2.MetricTarget) {
 	m.TargetType = string(t.Type)
 	var milli int64
 	switch {
@@ -124,7 +123,6 @@ func (m *Metric) setTarget(t *autoscalingv2.MetricTarget) int64 {
 		milli = t.Value.MilliValue()
 	}
 	m.Target = query.Number(float64(milli) / 1000)
-	return milli
 }
 
 // unitOf is the unit of the rule that gave values, else that of the first.
@@ -184,30 +182,41 @@ func (o *Object) milli() *int64 {
 func (m *Metric) withUnit(milli int64) string { return WithUnit(float64(milli)/1000, m.Unit) }
 
 // ofPods is for a Pods metric.
-func (c *composer) ofPods(m *Metric, target int64) {
+func (c *composer) ofPods(m *Metric, plain *hpa.Metric) {
 	if c.exists != nil {
 		m.Objects = c.joinPods(m)
 	}
-	pods := make([]hpa.Pod, len(m.Objects))
+	n := len(m.Objects)
+	obs := hpa.Observation{Now: c.in.Now, Replicas: c.out.Target.Replicas, Pods: make([]hpa.Pod, n)}
+	r := hpa.Reading{Samples: make([]hpa.Sample, n)}
 	for i := range m.Objects {
 		o := &m.Objects[i]
-		pods[i] = hpa.Pod{Name: o.Name, Pending: o.Counted == pending, Ignored: o.Counted == dropped, Milli: o.milli()}
+		obs.Pods[i] = hpa.Pod{Name: o.Name, Deleted: o.Counted == dropped}
+		if o.Counted == pending {
+			obs.Pods[i].Phase = hpa.Pending
+		}
+		if milli := o.milli(); milli != nil {
+			r.Samples[i] = hpa.Sample{Measured: true, Milli: *milli}
+		}
 	}
-	p, err := hpa.ForPods(c.out.Target.Replicas, target, pods, c.tol)
-	if err != nil {
-		m.Error = err.Error()
+	p := hpa.Propose(&c.cfg, plain, &obs, &r, c.tol)
+	if p.Err != nil {
+		m.Error = p.Err.Error()
 		return
 	}
 	for i := range m.Objects {
 		switch o := &m.Objects[i]; {
-		case o.Counted == missing && p.AssumedMilli != nil:
-			o.As = new(query.Number(float64(*p.AssumedMilli) / 1000))
+		case o.Counted == missing && assumed(&p):
+			o.As = new(query.Number(float64(p.Assumed) / 1000))
 		case o.Counted == pending && p.Ratio > 1:
 			o.As = new(query.Number(0))
 		}
 	}
-	m.Proposal = c.proposalOfPods(m, &p, target)
+	m.Proposal = c.proposalOfPods(m, &p, plain.Target)
 }
+
+// assumed says that missing pods were counted in.
+func assumed(p *hpa.Proposal) bool { return p.Cautious && p.Missing > 0 && p.Ratio != 1 }
 
 // joinPods puts the objects in the order of the pods, with one for each pod.
 func (c *composer) joinPods(m *Metric) []Object {
@@ -244,7 +253,11 @@ func (c *composer) joinPods(m *Metric) []Object {
 }
 
 // ofWhole is for Object and External metrics.
-func (c *composer) ofWhole(m *Metric, target int64) {
+func (c *composer) ofWhole(m *Metric, plain *hpa.Metric) {
+	if plain.Kind == "" {
+		m.Error = hpa.ErrNoTarget.Error()
+		return
+	}
 	var usage int64
 	n := 0
 	for i := range m.Objects {
@@ -260,14 +273,15 @@ func (c *composer) ofWhole(m *Metric, target int64) {
 		}
 		return
 	}
-	m.Proposal = c.proposalOfWhole(m, usage, target, n)
+	m.Proposal = c.proposalOfWhole(m, plain, usage, n)
 	if m.Proposal == nil {
 		m.Error = hpa.ErrNoPods.Error()
 	}
 }
 
 // byOwnReading is for metrics that are not the adapter's, or cannot be read: the HPA wrote down what it read last.
-func (c *composer) byOwnReading(m *Metric, spec *autoscalingv2.MetricSpec, target int64) {
+func (c *composer) byOwnReading(m *Metric, spec *autoscalingv2.MetricSpec, plain *hpa.Metric) {
+	target := int64(math.Round(float64(m.Target) * 1000))
 	usage, ok := reading(spec, c.in.HPA.Status.CurrentMetrics)
 	if !ok {
 		switch {
@@ -281,7 +295,8 @@ func (c *composer) byOwnReading(m *Metric, spec *autoscalingv2.MetricSpec, targe
 	}
 	ready := c.readyPods()
 	ratio := float64(usage) / float64(target)
-	p := hpa.ForValue(c.out.Target.Replicas, usage, target, ready, c.tol)
+	whole := hpa.Metric{Source: plain.Source, Name: plain.Name, Kind: hpa.Value, Target: target}
+	p := hpa.ForValue(&whole, c.out.Target.Replicas, ready, usage, c.tol)
 	text := fmt.Sprintf("the HPA read %s / target %s = %s", m.withUnit(usage), m.withUnit(target), factor(ratio))
 	if p.Verdict == hpa.WithinTolerance {
 		text += c.within(p.Replicas)

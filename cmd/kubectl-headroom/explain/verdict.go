@@ -147,12 +147,12 @@ func (c *composer) limitUp(want int32, able Condition) int32 {
 	v, up := &c.out.Verdict, &c.out.Behavior.Up
 	stabilized := able.Reason == "ScaleUpStabilized"
 	if stabilized {
-		c.hold("behavior.scaleUp.stabilizationWindowSeconds", fmt.Sprintf("a lower recommendation of the last %s counts", short(up.rules.Window)))
+		c.hold("behavior.scaleUp.stabilizationWindowSeconds", fmt.Sprintf("a lower recommendation of the last %s counts", short(up.window)))
 	}
 	limit, by := hpa.HighestWithoutBehavior(v.Current), "the controller's own limit"
 	why := "twice as many, or 4, at each look"
 	if c.out.Behavior.Set {
-		limit, by, why = up.rules.Highest(v.Current), "behavior.scaleUp", up.limit("+")
+		limit, by, why = up.rules.Highest(v.Current, &hpa.Memory{}, c.in.Now), "behavior.scaleUp", up.limit("+")
 		if up.rules.Select == hpa.Disabled {
 			why = "selectPolicy: Disabled"
 		}
@@ -181,11 +181,11 @@ func (c *composer) limitDown(want int32, able Condition, failing []string) int32
 	stabilized := able.Reason == "ScaleDownStabilized"
 	if stabilized {
 		c.hold("behavior.scaleDown.stabilizationWindowSeconds",
-			fmt.Sprintf("a higher recommendation of the last %s counts", short(down.rules.Window)))
+			fmt.Sprintf("a higher recommendation of the last %s counts", short(down.window)))
 	}
 	limit, why := int32(0), ""
 	if c.out.Behavior.Set {
-		limit, why = down.rules.Lowest(v.Current), down.limit("-")
+		limit, why = down.rules.Lowest(v.Current, &hpa.Memory{}, c.in.Now), down.limit("-")
 		if down.rules.Select == hpa.Disabled {
 			why = "selectPolicy: Disabled"
 		}
@@ -243,9 +243,9 @@ func (c *composer) sentence(approximate bool, failing, unread []string) {
 // outcome says what holds the wish back, and what comes of it.
 func (c *composer) outcome() string {
 	v := &c.out.Verdict
-	window, extreme := c.out.Behavior.Up.rules.Window, "lowest"
+	window, extreme := c.out.Behavior.Up.window, "lowest"
 	if *v.Wanted < v.Current {
-		window, extreme = c.out.Behavior.Down.rules.Window, "highest"
+		window, extreme = c.out.Behavior.Down.window, "highest"
 	}
 	stabilization := ""
 	if window > 0 {
