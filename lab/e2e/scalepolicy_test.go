@@ -63,9 +63,9 @@ func (c *cluster) policy(t *testing.T, namespace string, spec v1alpha1.ScalePoli
 }
 
 // changePolicy merges JSON into the policy.
-func (c *cluster) changePolicy(t *testing.T, namespace, patch string) {
+func (c *cluster) changePolicy(ctx context.Context, t *testing.T, namespace, patch string) {
 	t.Helper()
-	_, err := c.policies(namespace).Patch(t.Context(), "chat", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := c.policies(namespace).Patch(ctx, "chat", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	require.NoError(t, err)
 }
 
@@ -103,8 +103,8 @@ func (c *cluster) because(t *testing.T, namespace, reason string) metav1.Conditi
 	return *found
 }
 
-func (c *cluster) hpaOf(ctx context.Context, t require.TestingT, namespace, name string) *autoscalingv2.HorizontalPodAutoscaler {
-	h, err := c.Client.AutoscalingV2().HorizontalPodAutoscalers(namespace).Get(ctx, name, metav1.GetOptions{})
+func (c *cluster) hpaOf(ctx context.Context, t require.TestingT, namespace string) *autoscalingv2.HorizontalPodAutoscaler {
+	h, err := c.Client.AutoscalingV2().HorizontalPodAutoscalers(namespace).Get(ctx, "chat", metav1.GetOptions{})
 	require.NoError(t, err)
 	return h
 }
@@ -158,7 +158,7 @@ func TestScalePolicyActs(t *testing.T) {
 	p := shared.decided(t, namespace, 3)
 	assert.Equal(t, "Demand", p.Status.Decisions[0].Limit)
 	assert.Contains(t, p.Status.Decisions[0].Message, "at 8 per replica needs 3")
-	h := shared.hpaOf(ctx, t, namespace, "chat")
+	h := shared.hpaOf(ctx, t, namespace)
 	assert.True(t, metav1.IsControlledBy(h, p))
 	assert.Equal(t, resource.MustParse("0"), *h.Spec.Behavior.ScaleDown.Tolerance)
 	items := externalValues(t, shared.get(ctx, t, external+"/namespaces/"+namespace+wished+"?labelSelector=scalepolicy%3Dchat"))
@@ -170,7 +170,7 @@ func TestScalePolicyActs(t *testing.T) {
 	assert.Contains(t, left[0].Annotations, corev1.PodDeletionCost, "busy pods were to be spared")
 	shared.decided(t, namespace, 1)
 
-	shared.changePolicy(t, namespace, `{"spec":{"mode":"Observe"}}`)
+	shared.changePolicy(ctx, t, namespace, `{"spec":{"mode":"Observe"}}`)
 	eventually(t, 30*time.Second, func(t require.TestingT) {
 		_, err := shared.Client.AutoscalingV2().HorizontalPodAutoscalers(namespace).Get(ctx, "chat", metav1.GetOptions{})
 		require.True(t, apierrors.IsNotFound(err), "the policy's HPA goes with the mode")
@@ -209,29 +209,29 @@ func TestScalePolicyAdopts(t *testing.T) {
 	shared.deploy(t, namespace, inference("chat", scaledSpec, 0))
 	shared.ready(t, namespace, "name=chat", 1)
 	shared.autoscale(t, namespace, "chat", rps, "100")
-	theirs := shared.hpaOf(ctx, t, namespace, "chat")
+	theirs := shared.hpaOf(ctx, t, namespace)
 	shared.policy(t, namespace, scaled(v1alpha1.ModeAct))
 	refusal := shared.because(t, namespace, v1alpha1.ReasonAutoscalerConflict)
 	assert.Equal(t, metav1.ConditionFalse, refusal.Status)
 	assert.Equal(t, `spec.autoscaler: HorizontalPodAutoscaler "chat" scales chat already: delete it, or set adopt to take it over`, refusal.Message)
-	now := shared.hpaOf(ctx, t, namespace, "chat")
+	now := shared.hpaOf(ctx, t, namespace)
 	assert.Equal(t, theirs.Spec, now.Spec)
 	assert.Equal(t, theirs.ObjectMeta.OwnerReferences, now.OwnerReferences)
 	assert.Equal(t, http.StatusNotFound, shared.get(ctx, t, external+"/namespaces/"+namespace+wished).code)
 
-	shared.changePolicy(t, namespace, `{"spec":{"autoscaler":{"adopt":true}}}`)
+	shared.changePolicy(ctx, t, namespace, `{"spec":{"autoscaler":{"adopt":true}}}`)
 	shared.because(t, namespace, v1alpha1.ReasonDecided)
 	eventually(t, 30*time.Second, func(t require.TestingT) {
-		h := shared.hpaOf(ctx, t, namespace, "chat")
+		h := shared.hpaOf(ctx, t, namespace)
 		require.True(t, metav1.IsControlledBy(h, shared.policyOf(ctx, t, namespace)))
 		require.Equal(t, v1alpha1.MetricDesiredReplicas, h.Spec.Metrics[0].External.Metric.Name)
 		require.Equal(t, theirs.UID, h.UID, "the same object, with what else it has")
 		require.Equal(t, corev1.ConditionTrue, shared.scalingActive(ctx, t, namespace, "chat").Status)
 	})
 
-	shared.changePolicy(t, namespace, `{"spec":{"mode":"Observe"}}`)
+	shared.changePolicy(ctx, t, namespace, `{"spec":{"mode":"Observe"}}`)
 	eventually(t, 30*time.Second, func(t require.TestingT) {
-		h := shared.hpaOf(ctx, t, namespace, "chat")
+		h := shared.hpaOf(ctx, t, namespace)
 		require.Empty(t, h.OwnerReferences)
 		require.Equal(t, theirs.Spec, h.Spec)
 	})
@@ -278,7 +278,7 @@ func TestScalePolicyRefusals(t *testing.T) {
 	shared.policy(t, namespace, spec)
 	f := func(patch, reason, message string) {
 		t.Helper()
-		shared.changePolicy(t, namespace, patch)
+		shared.changePolicy(ctx, t, namespace, patch)
 		eventually(t, 30*time.Second, func(t require.TestingT) {
 			found := meta.FindStatusCondition(shared.policyOf(ctx, t, namespace).Status.Conditions, v1alpha1.ConditionReady)
 			require.NotNil(t, found)

@@ -39,8 +39,8 @@ type outcome struct {
 	now        time.Time
 	decision   scaler.Decision
 	input      scaler.Input
-	before     int32         // the wish before
-	previously *float64      // what had been forecast for now; nil where nothing had
+	before     int32    // the wish before
+	previously *float64 // what had been forecast for now; nil where nothing had
 }
 
 // newService starts with what a former process knew.
