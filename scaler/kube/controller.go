@@ -39,7 +39,7 @@ const (
 	saveTimeout = 10 * time.Second
 )
 
-// Targets finds what a policy scales. Errors are Problems where the policy is to blame.
+// Targets finds what a policy scales. Errors are PolicyErrors where the policy is to blame.
 type Targets interface {
 	Target(ctx context.Context, namespace string, ref v1alpha1.TargetReference) (Target, error)
 }
@@ -152,67 +152,84 @@ func (c *Controller) forget(name types.NamespacedName) {
 	c.published.forget(name)
 }
 
+// scope is what a policy is about: its target, and the HPAs beside it.
+type scope struct {
+	settings settings
+	target   Target
+	hpas     []autoscalingv2.HorizontalPodAutoscaler
+	claim    claim
+	conflict error // why the policy cannot have an HPA; decisions are made all the same
+}
+
+// survey finds out what a policy says and what there is. Errors are PolicyErrors where the policy is to blame.
+func (c *Controller) survey(ctx context.Context, p *v1alpha1.ScalePolicy) (sc scope, err error) {
+	if sc.settings, err = settingsOf(&p.Spec, c.opts.Period); err != nil {
+		return sc, err
+	}
+	if err := c.alone(ctx, p); err != nil {
+		return sc, err
+	}
+	if sc.target, err = c.opts.Targets.Target(ctx, p.Namespace, p.Spec.TargetRef); err != nil {
+		return sc, err
+	}
+	var list autoscalingv2.HorizontalPodAutoscalerList
+	if err := c.opts.Client.List(ctx, &list, client.InNamespace(p.Namespace)); err != nil {
+		return sc, fmt.Errorf("cannot list HorizontalPodAutoscalers: %w", err)
+	}
+	sc.hpas = list.Items
+	if p.Spec.Mode == v1alpha1.ModeAct {
+		sc.claim, sc.conflict = claimOf(p, sc.hpas)
+	}
+	return sc, nil
+}
+
 // look does one round for a policy: what it says, what there is, what to do, and doing it. It fills the status but for its
 // condition, which it returns.
 func (c *Controller) look(ctx context.Context, e *entry, p *v1alpha1.ScalePolicy, now time.Time) (ready metav1.Condition, err error) {
-	s, err := settingsOf(&p.Spec, c.opts.Period)
+	about, err := c.survey(ctx, p)
 	if err != nil {
 		return ready, err
 	}
-	if err := c.alone(ctx, p); err != nil {
+	if err := c.serve(ctx, e, p, about.settings, &about.target, now); err != nil {
 		return ready, err
 	}
-	target, err := c.opts.Targets.Target(ctx, p.Namespace, p.Spec.TargetRef)
-	if err != nil {
-		return ready, err
-	}
-	var hpas autoscalingv2.HorizontalPodAutoscalerList
-	if err := c.opts.Client.List(ctx, &hpas, client.InNamespace(p.Namespace)); err != nil {
-		return ready, fmt.Errorf("cannot list HorizontalPodAutoscalers: %w", err)
-	}
-	var cl claim
-	var conflict error
-	acts := p.Spec.Mode == v1alpha1.ModeAct
-	if acts {
-		if cl, conflict = claimOf(p, hpas.Items); conflict != nil && problemOf(conflict) == nil {
-			return ready, conflict
-		}
-	}
-	if err := c.serve(ctx, e, p, s, &target, now); err != nil {
-		return ready, err
-	}
-	sc, err := c.gather(ctx, p.Namespace, &s, &target, now)
+	sc, err := c.gather(ctx, p.Namespace, &about.settings, &about.target, now)
 	if err != nil {
 		return ready, err
 	}
 	v := e.service
-	carriesOut := acts && conflict == nil
-	out, err := v.look(sc.observation, carriesOut)
+	act := p.Spec.Mode == v1alpha1.ModeAct && about.conflict == nil
+	out, err := v.look(sc.observation, act)
 	if err != nil {
 		return ready, err
 	}
-	if carriesOut {
-		if out.decision.Replicas < target.Replicas {
-			if err := c.spare(ctx, sc); err != nil {
-				sc.notes = append(sc.notes, err.Error()) // the wrong pod may go; that is no reason to keep all
-			}
-		}
-		if target.Replicas == 0 {
-			sc.notes = append(sc.notes, "the target has 0 replicas, which switches its HPA off: scale it to 1 to switch it on")
-		}
+	if act {
+		c.prepare(ctx, sc, &about.target, out.decision.Replicas)
 	}
 	known := v.core.Knowledge()
-	c.published.show(client.ObjectKeyFromObject(p), &sc.observation, &out, &known, carriesOut)
+	c.published.show(client.ObjectKeyFromObject(p), &sc.observation, &out, &known, act)
 	fill(&p.Status, v, &sc.observation, &out)
 	switch {
-	case conflict != nil:
-		return ready, conflict
-	case acts:
-		err = c.act(ctx, p, cl)
+	case about.conflict != nil:
+		return ready, about.conflict
+	case act:
+		err = c.act(ctx, p, about.claim)
 	default:
-		err = c.release(ctx, p, hpas.Items)
+		err = c.release(ctx, p, about.hpas)
 	}
 	return condition(&out.decision, sc.notes), err
+}
+
+// prepare does what must be done before a wish is published.
+func (c *Controller) prepare(ctx context.Context, sc *scene, t *Target, wish int32) {
+	if wish < t.Replicas {
+		if err := c.spare(ctx, sc); err != nil {
+			sc.notes = append(sc.notes, err.Error()) // the wrong pod may go; that is no reason to keep all
+		}
+	}
+	if t.Replicas == 0 {
+		sc.notes = append(sc.notes, "the target has 0 replicas, which switches its HPA off: scale it to 1 to switch it on")
+	}
 }
 
 // condition is that of a policy that is followed.
@@ -260,6 +277,9 @@ func (c *Controller) serve(ctx context.Context, e *entry, p *v1alpha1.ScalePolic
 		return err
 	}
 	v.account, v.records, v.saved = accountOf(&p.Status), p.Status.Decisions, now
+	if said := p.Status.DesiredReplicas; said != nil {
+		v.said = *said
+	}
 	e.service = v
 	return nil
 }

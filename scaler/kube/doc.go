@@ -10,7 +10,7 @@
 //   - Replicas are changed by the HPA alone. If this controller dies, its metric goes missing and the HPA leaves the target as
 //     it is. If the API server cannot be reached the last wish stays published until the Lease is lost.
 //   - An HPA that somebody else made is not touched unless autoscaler.adopt says so; one that another controller owns never is.
-//     An adopted one gets its own spec back when the policy lets go of it.
+//     An adopted one gets its own spec back with mode Observe; deleting the policy deletes it.
 //   - A demand that is not known is a decision that is held, with the reason; a sum in which pods are missing is completed
 //     with the mean of the others while at least half of them have a value, and is missing below that.
 //   - Only the leader works. Its successor starts from the status (capacity, start-up, account, decisions) and from the

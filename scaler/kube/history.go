@@ -71,7 +71,7 @@ func (h *history) trim() {
 func (h *history) known() int {
 	n := 0
 	for _, v := range h.values {
-		if v == v { //nolint:gocritic,staticcheck // false for NaN alone
+		if !math.IsNaN(float64(v)) {
 			n++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ func podOf(pod *corev1.Pod) (scaler.Pod, bool) {
 			p.Scheduled = c.LastTransitionTime.Time
 		case corev1.PodReady:
 			p.Ready, p.Serving = c.LastTransitionTime.Time, true
+		default: // tells nothing of when it serves
 		}
 	}
 	return p, true
@@ -174,7 +176,7 @@ func stale(costs map[string]int, pods map[string]*corev1.Pod) map[string]int {
 	changed := maps.Clone(costs)
 	maps.DeleteFunc(changed, func(name string, cost int) bool {
 		pod, ok := pods[name]
-		return !ok || !ofReplicaSet(pod) || pod.DeletionTimestamp != nil || pod.Annotations[corev1.PodDeletionCost] == fmt.Sprint(cost)
+		return !ok || !ofReplicaSet(pod) || pod.DeletionTimestamp != nil || pod.Annotations[corev1.PodDeletionCost] == strconv.Itoa(cost)
 	})
 	return changed
 }

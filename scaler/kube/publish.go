@@ -12,11 +12,11 @@ import (
 
 // published is what /metrics says of the policies. Only the leader has any.
 type published struct {
-	desired                              *prometheus.GaugeVec // what the owned HPAs follow
-	wanted, reactive, held               *prometheus.GaugeVec
-	score, capacity, startUp, demandNow  *prometheus.GaugeVec
-	decisions                            *prometheus.CounterVec
-	series                               []interface{ DeletePartialMatch(prometheus.Labels) int }
+	desired                             *prometheus.GaugeVec // what the owned HPAs follow
+	wanted, reactive, held              *prometheus.GaugeVec
+	score, capacity, startUp, demandNow *prometheus.GaugeVec
+	decisions                           *prometheus.CounterVec
+	series                              []interface{ DeletePartialMatch(prometheus.Labels) int }
 }
 
 // newPublished registers the metrics; it fails where another has done so.
@@ -39,7 +39,7 @@ func newPublished(reg prometheus.Registerer) (*published, error) {
 	p.demandNow = gauge("headroom_scaler_demand", "Demand of the service, in the unit of the policy's metric.")
 	p.score = gauge("headroom_scaler_forecast_score_ratio", "By how much the forecast's loss is below last-value's.", "horizon", "method")
 	p.capacity = gauge("headroom_scaler_capacity_per_replica", "Demand that one replica serves within the SLO.", "version", "gpu")
-	p.startUp = gauge("headroom_scaler_startup_seconds", "Time that pods take from their creation until they serve.", "quantile")
+	p.startUp = gauge("headroom_scaler_startup_seconds", "Time that pods take from their creation until they serve.", "percentile")
 	p.decisions = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "headroom_scaler_decisions_total", Help: "Decisions, by what bound them.",
 	}, []string{"namespace", policyLabel, "limit"})
@@ -89,7 +89,7 @@ func (p *published) show(of types.NamespacedName, o *scaler.Observation, out *ou
 	}
 	p.startUp.DeletePartialMatch(id)
 	if known.StartUp.Source != scaler.Unknown {
-		for q, v := range map[string]time.Duration{"0.5": known.StartUp.P50, "0.9": known.StartUp.P90} {
+		for q, v := range map[string]time.Duration{"50": known.StartUp.P50, "90": known.StartUp.P90} {
 			p.startUp.WithLabelValues(ls(q)...).Set(v.Seconds())
 		}
 	}

@@ -20,6 +20,7 @@ type service struct {
 
 	generation int64 // of the spec that settings are
 	wish       int32 // the last decision of this process; 0 where there was none
+	said       int32 // the last decision, be it of a former process, for the record alone
 	last       time.Time
 	foreseen   []foreseen
 	records    []v1alpha1.DecisionRecord // newest first
@@ -38,9 +39,8 @@ type outcome struct {
 	now        time.Time
 	decision   scaler.Decision
 	input      scaler.Input
-	before     int32         // the wish before
-	previously *float64      // what had been forecast for now; nil where nothing had
-	stood      time.Duration // for how long the wish before had stood, since the last look
+	before     int32    // the wish before
+	previously *float64 // what had been forecast for now; nil where nothing had
 }
 
 // newService starts with what a former process knew.
@@ -77,8 +77,8 @@ func (v *service) follow(s settings, generation int64) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	next.memory, next.account, next.wish, next.last, next.records = v.memory, v.account, v.wish, v.last, v.records
-	next.saved = v.saved
+	next.memory, next.account, next.wish, next.said, next.last = v.memory, v.account, v.wish, v.said, v.last
+	next.records, next.saved = v.records, v.saved
 	return next, nil
 }
 
@@ -146,10 +146,11 @@ func (v *service) pause() time.Duration { return 4*v.period() + time.Second }
 
 // record keeps the decisions that changed the wish; the first one changes what the target had.
 func (v *service) record(o scaler.Observation, d scaler.Decision) {
-	from := v.wish
+	from := v.said
 	if from == 0 {
 		from = o.Replicas
 	}
+	v.said = d.Replicas
 	if d.Replicas == from {
 		return
 	}

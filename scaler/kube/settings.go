@@ -9,14 +9,14 @@ import (
 	"headroom.dev/headroom/scaler"
 )
 
-// Problem is why a policy cannot be followed: the reason and the message of its condition.
-type Problem struct {
+// PolicyError is why a policy cannot be followed: the reason and the message of its condition.
+type PolicyError struct {
 	Reason string
 	Field  string // of the policy; "" where no field is to blame
 	Err    error
 }
 
-func (p *Problem) Error() string {
+func (p *PolicyError) Error() string {
 	if p.Field == "" {
 		return p.Err.Error()
 	}
@@ -24,10 +24,10 @@ func (p *Problem) Error() string {
 }
 
 // Unwrap returns the cause.
-func (p *Problem) Unwrap() error { return p.Err }
+func (p *PolicyError) Unwrap() error { return p.Err }
 
 func invalid(field, format string, args ...any) error {
-	return &Problem{Reason: v1alpha1.ReasonInvalid, Field: field, Err: fmt.Errorf(format, args...)}
+	return &PolicyError{Reason: v1alpha1.ReasonInvalid, Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // inFlight is the metric of pods that is their load.
@@ -42,7 +42,7 @@ type settings struct {
 	latency  string // the SLO's metric; "" without one
 }
 
-// settingsOf reads a spec; its errors are Problems that name the field. What the CRD's own rules refuse is refused here as
+// settingsOf reads a spec; its errors are PolicyErrors that name the field. What the CRD's own rules refuse is refused here as
 // well: they do not run where the CRD is older.
 func settingsOf(spec *v1alpha1.ScalePolicySpec, period time.Duration) (settings, error) {
 	s := settings{metric: spec.Demand.Metric, query: spec.Demand.Query}
@@ -55,6 +55,7 @@ func settingsOf(spec *v1alpha1.ScalePolicySpec, period time.Duration) (settings,
 		p.Min = *spec.MinReplicas
 	}
 	p.Utilization = float64(spec.UtilizationPercent) / 100
+	s.config.NoForecast = spec.Forecast.Disabled
 	p.Quantile = float64(spec.Forecast.QuantilePercent) / 100
 	p.Concurrency = s.metric == inFlight
 	if c := spec.Demand.Concurrency; c != nil {
@@ -75,33 +76,38 @@ func settingsOf(spec *v1alpha1.ScalePolicySpec, period time.Duration) (settings,
 		s.config.Step = d.Duration
 		p.Period = min(p.Period, d.Duration) // or steps would have no sample
 	}
-	s.config.NoForecast = spec.Forecast.Disabled
 	if slo := spec.SLO; slo != nil {
 		s.latency = slo.Metric
 		if s.config.LatencyTarget = slo.Target.AsApproximateFloat64(); s.config.LatencyTarget <= 0 {
 			return s, invalid("spec.slo.target", "%s is not positive", &slo.Target)
 		}
 	}
-	switch {
-	case s.metric != "" && s.query != "":
-		return s, invalid("spec.demand", "metric and query are both set")
-	case p.Min > p.Max:
-		return s, invalid("spec.minReplicas", "%d is above maxReplicas, %d", p.Min, p.Max)
-	case p.Capacity == 0 && spec.SLO == nil:
-		return s, invalid("spec.slo", "without it or capacityPerReplica nothing says how much a replica can serve")
-	}
 	var err error
 	if s.schedule, err = parseSchedule(spec.Schedule, p.Max); err != nil {
 		return s, err
 	}
-	if err := p.Validate(); err != nil {
-		return s, invalid("spec", "%w", err)
-	}
-	return s, nil
+	return s, s.consistent()
 }
 
-// problemOf is a Problem's, or nil.
-func problemOf(err error) *Problem {
-	p, _ := errors.AsType[*Problem](err)
+// consistent says which fields contradict each other.
+func (s *settings) consistent() error {
+	p := &s.config.Policy
+	switch {
+	case s.metric != "" && s.query != "":
+		return invalid("spec.demand", "metric and query are both set")
+	case p.Min > p.Max:
+		return invalid("spec.minReplicas", "%d is above maxReplicas, %d", p.Min, p.Max)
+	case p.Capacity == 0 && s.latency == "":
+		return invalid("spec.slo", "without it or capacityPerReplica nothing says how much a replica can serve")
+	}
+	if err := p.Validate(); err != nil {
+		return invalid("spec", "%w", err)
+	}
+	return nil
+}
+
+// problemOf is a PolicyError, or nil.
+func problemOf(err error) *PolicyError {
+	p, _ := errors.AsType[*PolicyError](err)
 	return p
 }

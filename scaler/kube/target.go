@@ -53,7 +53,7 @@ func NewScales(config *rest.Config, mapper meta.RESTMapper) (*Scales, error) {
 	return &Scales{mapper: mapper, scales: getter}, nil
 }
 
-// Target looks the reference up. Errors are Problems where the reference is to blame.
+// Target looks the reference up. Errors are PolicyErrors where the reference is to blame.
 func (s *Scales) Target(ctx context.Context, namespace string, ref v1alpha1.TargetReference) (Target, error) {
 	t := Target{Kind: ref.Kind, Name: ref.Name}
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
@@ -62,7 +62,7 @@ func (s *Scales) Target(ctx context.Context, namespace string, ref v1alpha1.Targ
 	}
 	mapping, err := s.mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
 	if meta.IsNoMatchError(err) {
-		return t, &Problem{v1alpha1.ReasonTargetNotFound, "spec.targetRef.kind", fmt.Errorf("the cluster has no %s in %s", ref.Kind, ref.APIVersion)}
+		return t, &PolicyError{v1alpha1.ReasonTargetNotFound, "spec.targetRef.kind", fmt.Errorf("the cluster has no %s in %s", ref.Kind, ref.APIVersion)}
 	}
 	if err != nil {
 		return t, fmt.Errorf("cannot find the resource of %s %s: %w", ref.APIVersion, ref.Kind, err)
@@ -73,14 +73,22 @@ func (s *Scales) Target(ctx context.Context, namespace string, ref v1alpha1.Targ
 	t.Resource = mapping.Resource.GroupResource()
 	found, err := s.scales.Scales(namespace).Get(ctx, t.Resource, ref.Name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err):
-		return t, &Problem{v1alpha1.ReasonTargetNotFound, "spec.targetRef.name", fmt.Errorf("there is no %s %q with a scale subresource in namespace %s", ref.Kind, ref.Name, namespace)}
-	case err != nil && strings.Contains(err.Error(), "could not find scale subresource"): // package scale has no error of its own for it
+	case err != nil && unscalable(err):
 		return t, invalid("spec.targetRef.kind", "%s has no scale subresource", ref.Kind)
+	case apierrors.IsNotFound(err):
+		return t, &PolicyError{v1alpha1.ReasonTargetNotFound, "spec.targetRef.name", fmt.Errorf("there is no %s %q in namespace %s", ref.Kind, ref.Name, namespace)}
 	case err != nil:
 		return t, fmt.Errorf("cannot read the scale of %s %q: %w", ref.Kind, ref.Name, err)
 	}
 	return t.with(found.Spec.Replicas, found.Status.Selector)
+}
+
+// unscalable tells the 404 for a path that is not served from that for an object that is not there. Neither the API server
+// nor package scale has an error of its own for it.
+func unscalable(err error) bool {
+	text := err.Error()
+	return apierrors.IsNotFound(err) && strings.HasPrefix(text, "the server could not find the requested resource") ||
+		strings.Contains(text, "could not find scale subresource")
 }
 
 // with completes a target. Without a selector, or with one that means every pod, nobody knows which pods are the target's.
@@ -88,10 +96,10 @@ func (t Target) with(replicas int32, selector string) (Target, error) {
 	t.Replicas = replicas
 	var err error
 	if t.Selector, err = labels.Parse(selector); err != nil {
-		return t, &Problem{v1alpha1.ReasonNoSelector, "spec.targetRef", fmt.Errorf("the selector of the target's scale cannot be read: %w", err)}
+		return t, &PolicyError{v1alpha1.ReasonNoSelector, "spec.targetRef", fmt.Errorf("the selector of the target's scale cannot be read: %w", err)}
 	}
 	if t.Selector.Empty() {
-		return t, &Problem{v1alpha1.ReasonNoSelector, "spec.targetRef", fmt.Errorf("the scale of %s %q has no selector of its pods", t.Kind, t.Name)}
+		return t, &PolicyError{v1alpha1.ReasonNoSelector, "spec.targetRef", fmt.Errorf("the scale of %s %q has no selector of its pods", t.Kind, t.Name)}
 	}
 	return t, nil
 }

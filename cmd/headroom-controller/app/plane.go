@@ -112,10 +112,11 @@ func results(kind string, raw json.RawMessage) ([]kube.Value, error) {
 	var points [][]json.RawMessage
 	switch kind {
 	case "scalar":
-		points = make([][]json.RawMessage, 1)
-		if err := json.Unmarshal(raw, &points[0]); err != nil {
+		var scalar []json.RawMessage
+		if err := json.Unmarshal(raw, &scalar); err != nil {
 			return nil, fmt.Errorf("cannot read the query's scalar: %w", err)
 		}
+		points = append(points, scalar)
 	case "vector":
 		var vector []struct {
 			Value []json.RawMessage `json:"value"`

@@ -103,11 +103,11 @@ func newController(config *rest.Config, o *Options, m manager.Manager, logger *s
 	if err != nil {
 		return nil, err
 	}
-	client, err := kubernetes.NewForConfig(config)
+	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for metrics: %w", err)
 	}
-	p := &plane{api: client.Discovery().RESTClient()}
+	p := &plane{api: clients.Discovery().RESTClient()}
 	opts := kube.Options{
 		Client: m.GetClient(), Targets: targets, Metrics: p, Period: o.Period, Now: time.Now,
 		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,

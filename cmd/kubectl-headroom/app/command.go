@@ -43,6 +43,9 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
   # Which rules are there, and do they work?
   kubectl headroom rules
 
+  # What do the ScalePolicies want, and why?
+  kubectl headroom status -A
+
   # What are the pods and the GPUs doing?
   kubectl headroom top pods -A --sort-by gpu
   kubectl headroom top nodes
@@ -68,7 +71,7 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 	explain.AddCommand(o.explainHPA(), o.explainMetric())
 	top := &cobra.Command{Use: "top", Short: "Show what pods, GPU nodes and GPUs are doing now"}
 	top.AddCommand(o.topPods(), o.topNodes(), o.topGPUs())
-	root.AddCommand(explain, o.rules(), top, o.backtest())
+	root.AddCommand(explain, o.rules(), o.status(), top, o.backtest())
 	return root
 }
 
