@@ -40,7 +40,9 @@ import (
 )
 
 // commands are the project's own commands that pods may run.
-func commands() []string { return []string{"headroom-adapter", "headroom-agent", "headroom-controller"} }
+func commands() []string {
+	return []string{"headroom-adapter", "headroom-agent", "headroom-controller"}
+}
 
 // Lab is a running cluster.
 type Lab struct {

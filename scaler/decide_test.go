@@ -26,7 +26,7 @@ func TestDecide(t *testing.T) {
 		in := Input{Policy: Policy{Max: 100}, Capacity: Estimate{Value: 10, Source: Stated}, StartUp: Estimate{Value: 60, Source: Stated}}
 		clock := 0.0
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+			for line := range strings.SplitSeq(strings.TrimSpace(d.Input), "\n") {
 				if line != "" {
 					set(t, &in, &clock, line)
 				}

@@ -48,10 +48,10 @@ func (l Limit) String() string {
 		"Demand", "Queue", "WithinTolerance", "Forecast", "Margin", "Schedule", "UnhealthyGPUs", "MissingData", "QueueGrows", "ForecastPeak",
 		"ScaleDownWindow", "LoadingPods", "MinReplicas", "MaxReplicas",
 	}
-	if l >= limits {
-		return fmt.Sprintf("Limit(%d)", uint8(l))
+	if int(l) < len(names) {
+		return names[l]
 	}
-	return names[l]
+	return fmt.Sprintf("Limit(%d)", uint8(l))
 }
 
 // Step is one consideration of a decision.

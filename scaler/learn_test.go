@@ -160,7 +160,7 @@ func TestObservationsMustRise(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Replay(at(-60), 5))
 	require.NoError(t, s.Observe(Observation{Now: at(10)}))
-	assert.ErrorContains(t, s.Observe(Observation{Now: at(10)}), "after one of")
+	require.ErrorContains(t, s.Observe(Observation{Now: at(10)}), "after one of")
 	assert.ErrorContains(t, s.Replay(at(20), 1), "observed already")
 }
 
@@ -183,6 +183,7 @@ func TestPolicyErrorsNameTheField(t *testing.T) {
 		assert.ErrorContains(t, err, field)
 	}
 	f(Policy{}, "max is 0")
+	f(Policy{Min: -1, Max: 2}, "min is -1")
 	f(Policy{Min: 3, Max: 2}, "min (3) is above max (2)")
 	f(Policy{Max: 2, Capacity: math.NaN()}, "capacity")
 	f(Policy{Max: 2, Utilization: 1.5}, "utilization")

@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -32,10 +33,8 @@ func (p Policy) withDefaults() Policy {
 func (p Policy) Validate() error {
 	p = p.withDefaults()
 	switch {
-	case p.Min < 0:
-		return fmt.Errorf("min is %d: it must not be negative", p.Min)
-	case p.Max < 1:
-		return fmt.Errorf("max is %d: it must be at least 1", p.Max)
+	case p.Min < 0 || p.Max < 1:
+		return fmt.Errorf("min is %d and max is %d: they must be at least 0 and 1", p.Min, p.Max)
 	case p.Min > p.Max:
 		return fmt.Errorf("min (%d) is above max (%d)", p.Min, p.Max)
 	case p.Capacity < 0 || math.IsNaN(p.Capacity) || math.IsInf(p.Capacity, 0):
@@ -46,16 +45,23 @@ func (p Policy) Validate() error {
 		return fmt.Errorf("utilization is %v: it must be above 0 and at most 1", p.Utilization)
 	case !(p.Quantile >= 0.5 && p.Quantile < 1):
 		return fmt.Errorf("quantile is %v: it must be at least 0.5 and below 1", p.Quantile)
-	case p.Drain < 0, p.Window < 0, p.Period < 0:
+	case min(p.Drain, p.Window, p.Period) < 0:
 		return fmt.Errorf("drain (%s), window (%s) and period (%s) must not be negative", p.Drain, p.Window, p.Period)
 	}
 	for i, f := range p.Schedule {
-		if f.Replicas < 0 || f.Replicas > p.Max {
-			return fmt.Errorf("schedule[%d] (%s) wants %d replicas: they must be within 0 and max (%d)", i, f.Name, f.Replicas, p.Max)
+		if err := f.validate(p.Max); err != nil {
+			return fmt.Errorf("schedule[%d] (%s) %w", i, f.Name, err)
 		}
-		if !f.End.After(f.Start) {
-			return fmt.Errorf("schedule[%d] (%s) ends before it starts", i, f.Name)
-		}
+	}
+	return nil
+}
+
+func (f Floor) validate(most int32) error {
+	if f.Replicas < 0 || f.Replicas > most {
+		return fmt.Errorf("wants %d replicas: they must be within 0 and max (%d)", f.Replicas, most)
+	}
+	if !f.End.After(f.Start) {
+		return errors.New("ends before it starts")
 	}
 	return nil
 }

@@ -36,7 +36,11 @@ func families(startUp time.Duration) []simulate.Family {
 		{Name: limit, Variants: []func(u, c float64) simulate.Policy{
 			func(u, _ float64) simulate.Policy { return &simulate.Clairvoyant{Utilization: u} },
 		}},
-		{Name: stock}, {Name: keda}, {Name: knative}, {Name: lastValue}, {Name: ours},
+		{Name: stock},
+		{Name: keda},
+		{Name: knative},
+		{Name: lastValue},
+		{Name: ours},
 	}
 	add := func(name string, f func(u, capacity float64) simulate.Policy) {
 		for i := range list {

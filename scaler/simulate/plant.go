@@ -3,8 +3,8 @@
 //
 // Time goes in steps of a second. Requests are a fluid: those that arrive in a second are dealt out so that replicas are
 // equally loaded, each replica works on up to Slots of them, the others wait there in order of arrival, and what it works
-// on ends at the rate of exponential service times. Arrivals of a trace of rates are Poisson. TestAgainstEvents holds this to a
-// simulation of single requests. What is left out: prefill and decode are one, a batch's size does not slow its requests
+// on ends as exponential service times do, with their noise. Arrivals of a trace of rates are Poisson. TestAgainstEvents holds
+// this to a simulation of single requests. What is left out: prefill and decode are one, a batch's size does not slow its requests
 // down, no retries, no failures of pods.
 package simulate
 

@@ -132,11 +132,18 @@ func (c *Clairvoyant) Prepare(l *Load, p Plant) error {
 	}
 	takes := int((p.StartUp + p.Scheduling + p.Jitter) / time.Second)
 	drain := min(l.mean*math.Log(max(l.slots/drained, 1)), p.Drain.Seconds())
-	c.plan = sliding(needed, takes+int(drain), func(a, b int32) bool { return a >= b })
-	slices.Reverse(c.plan)
-	c.plan = sliding(c.plan, int(drain), func(a, b int32) bool { return a <= b })
-	slices.Reverse(c.plan)
+	c.plan = bridge(needed, takes, int(drain))
 	return nil
+}
+
+// bridge plans replicas for what is needed, when a start takes and a drain costs so many seconds.
+func bridge(needed []int32, takes, drain int) []int32 {
+	plan := append(make([]int32, drain), needed...) // before the beginning nothing was needed
+	plan = sliding(plan, takes+drain, func(a, b int32) bool { return a >= b })
+	slices.Reverse(plan)
+	plan = sliding(plan, drain, func(a, b int32) bool { return a <= b })
+	slices.Reverse(plan)
+	return plan[drain:]
 }
 
 // sliding returns for each index the value among those from it to width later that comes before all others.

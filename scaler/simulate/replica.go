@@ -1,5 +1,7 @@
 package simulate
 
+import "math"
+
 // ringSize is for how many seconds replicas remember what they finished.
 const ringSize = 64
 
@@ -36,12 +38,15 @@ type cohort struct {
 
 func (r *replica) load() float64 { return r.running + r.waiting }
 
-// finish lets a second of work pass.
-func (r *replica) finish(now int) float64 {
+// finish lets a second of work pass. Each request ends within it with the probability that exponential service times give; noise,
+// a standard normal, says how many do by chance. Those left need as much work each as before: such times have no memory.
+func (r *replica) finish(now int, noise float64) float64 {
 	ended := 0.0
 	if r.running > 0 {
-		ended = min(r.running*r.running/r.work, r.running)
-		r.work = max(r.work-r.running, 0)
+		p := min(r.running/r.work, 1)
+		mean := r.running * p
+		ended = min(max(mean+noise*math.Sqrt(mean*(1-p)), 0), r.running)
+		r.work *= (r.running - ended) / r.running
 		r.running -= ended
 		if r.running < 1e-9 || r.work < 1e-9 {
 			ended += r.running

@@ -49,6 +49,7 @@ type run struct {
 	load     *Load
 	policy   Policy
 	rng      *rand.Rand
+	noise    []float32 // standard normals, drawn once: a month has a hundred million
 	replicas []*replica // by creation
 	gone     []*replica // for reuse
 	nextID   int
@@ -63,6 +64,9 @@ type run struct {
 	now      int
 }
 
+// noises is how many there are; each second begins at another.
+const noises = 1 << 16
+
 type order struct {
 	at       int
 	replicas int32
@@ -70,20 +74,11 @@ type order struct {
 
 // Run plays the load under a policy and returns a Result for each part.
 func Run(l *Load, policy Policy, o RunOptions) ([]Result, error) {
-	r := &run{plant: l.plant, load: l, policy: policy, rng: rand.New(rand.NewPCG(l.plant.Seed, 2))}
-	seconds := l.Seconds()
-	parts := make([]int, 0, len(o.Cuts)+2)
-	for _, c := range o.Cuts {
-		if at := int(c / time.Second); at > 0 && at < seconds {
-			parts = append(parts, at)
-		}
-	}
-	if !slices.IsSorted(parts) {
+	if !slices.IsSorted(o.Cuts) {
 		return nil, errors.New("cannot simulate: cuts are not in order")
 	}
-	r.score = newScore(append(parts, seconds), o.Points, seconds)
 	if p, ok := policy.(Prepared); ok {
-		if err := p.Prepare(l, r.plant); err != nil {
+		if err := p.Prepare(l, l.plant); err != nil {
 			return nil, fmt.Errorf("cannot simulate %s: %w", policy.Name(), err)
 		}
 	}
@@ -92,25 +87,49 @@ func Run(l *Load, policy Policy, o RunOptions) ([]Result, error) {
 		lag = p.Lag()
 	}
 	observer, _ := policy.(Observer)
-	r.started = func(c cohort) { r.score.started(r.now, c, r.plant.LateAfter) }
-	r.view.run = r
-	r.begin()
-	for r.now = range seconds {
+	r := newRun(l, policy, o)
+	for r.now = range l.Seconds() {
 		r.second()
 		if observer != nil {
 			r.view.at(r.now)
 			observer.Observe(&r.view)
 		}
-		if r.now%policy.Period() == 0 && !(l.unknown != nil && l.unknown[r.now]) {
-			r.view.at(r.now)
-			r.pending = append(r.pending, order{r.now + lag, policy.Decide(&r.view)})
-		}
-		for len(r.pending) > 0 && r.pending[0].at <= r.now {
-			r.scale(r.pending[0].replicas)
-			r.pending = slices.Delete(r.pending, 0, 1)
-		}
+		r.decide(lag)
 	}
 	return r.score.results(policy, l), nil
+}
+
+func newRun(l *Load, policy Policy, o RunOptions) *run {
+	seconds := l.Seconds()
+	parts := make([]int, 0, len(o.Cuts)+1)
+	for _, c := range o.Cuts {
+		if at := int(c / time.Second); at > 0 && at < seconds {
+			parts = append(parts, at)
+		}
+	}
+	r := &run{
+		plant: l.plant, load: l, policy: policy, rng: rand.New(rand.NewPCG(l.plant.Seed, 2)),
+		score: newScore(append(parts, seconds), o.Points, seconds), noise: make([]float32, noises),
+	}
+	for i := range r.noise {
+		r.noise[i] = float32(r.rng.NormFloat64())
+	}
+	r.started = func(c cohort) { r.score.started(r.now, c, r.plant.LateAfter) }
+	r.view.run = r
+	r.begin()
+	return r
+}
+
+// decide asks the policy when it is time, and does what it wanted lag seconds ago.
+func (r *run) decide(lag int) {
+	if r.now%r.policy.Period() == 0 && (r.load.unknown == nil || !r.load.unknown[r.now]) {
+		r.view.at(r.now)
+		r.pending = append(r.pending, order{r.now + lag, r.policy.Decide(&r.view)})
+	}
+	for len(r.pending) > 0 && r.pending[0].at <= r.now {
+		r.scale(r.pending[0].replicas)
+		r.pending = slices.Delete(r.pending, 0, 1)
+	}
 }
 
 // begin starts with the replicas that the first minute needs, ready.
@@ -132,6 +151,7 @@ func (r *run) second() {
 	timeout := int(r.plant.Timeout / time.Second)
 	finished, failed := 0.0, 0.0
 	serving := 0
+	chance := r.rng.Uint32()
 	for _, p := range r.replicas {
 		if p.state == loading {
 			if p.readyAt > now {
@@ -139,7 +159,8 @@ func (r *run) second() {
 			}
 			p.state = ready
 		}
-		finished += p.finish(now)
+		finished += p.finish(now, float64(r.noise[chance%noises]))
+		chance++
 		failed += p.expire(now - timeout)
 		if p.state == ready {
 			serving++
@@ -196,14 +217,14 @@ func (r *run) advance(now int) (aborted float64) {
 
 // dispatch deals requests out to the serving replicas so that they are as equally loaded as can be.
 func (r *run) dispatch(c cohort, serving int) {
-	sum, n, level := c.count, 0, 0.0
+	sum, n := c.count, 0
 	for _, p := range r.replicas {
 		if p.state == ready {
 			sum += p.load()
 			n++
 		}
 	}
-	level = sum / float64(n)
+	level := sum / float64(n)
 	for range serving { // those above the level get none, which lowers it for the others
 		above, rest, m := false, c.count, 0
 		for _, p := range r.replicas {

@@ -113,21 +113,7 @@ func ReadTrace(name string, r io.Reader, o ReadOptions) (*Trace, error) {
 func find(header []string, o ReadOptions) (columns, error) {
 	c := columns{-1, -1, -1, -1, o.PerSecond}
 	for i, h := range header {
-		h = strings.TrimPrefix(strings.TrimSpace(h), "\ufeff")
-		switch low := strings.ToLower(h); {
-		case o.Column != "" && h == o.Column:
-			c.value = i
-		case low == "timestamp" || low == "ts" || low == "time" || low == "second":
-			c.time = i
-		case low == "contexttokens":
-			c.context = i
-		case low == "generatedtokens":
-			c.generated = i
-		case o.Column == "" && low == "requests":
-			c.value = i
-		case o.Column == "" && (low == "value" || low == "rate" || low == "rps"):
-			c.value, c.perSecond = i, true
-		}
+		c.take(i, strings.TrimPrefix(strings.TrimSpace(h), "\ufeff"), o.Column)
 	}
 	switch {
 	case c.time < 0:
@@ -138,6 +124,30 @@ func find(header []string, o ReadOptions) (columns, error) {
 		return c, fmt.Errorf("no column for demand (requests, value, rate, or ContextTokens and GeneratedTokens) among %s", strings.Join(header, ", "))
 	}
 	return c, nil
+}
+
+// take notes what a column holds, by its name.
+func (c *columns) take(i int, name, demand string) {
+	if demand != "" && name == demand {
+		c.value = i
+		return
+	}
+	switch strings.ToLower(name) {
+	case "timestamp", "ts", "time", "second":
+		c.time = i
+	case "contexttokens":
+		c.context = i
+	case "generatedtokens":
+		c.generated = i
+	case "requests":
+		if demand == "" {
+			c.value = i
+		}
+	case "value", "rate", "rps":
+		if demand == "" {
+			c.value, c.perSecond = i, true
+		}
+	}
 }
 
 // rows gathers the rows of a trace.
