@@ -49,7 +49,7 @@ type run struct {
 	load     *Load
 	policy   Policy
 	rng      *rand.Rand
-	noise    []float32 // standard normals, drawn once: a month has a hundred million
+	noise    []float32  // standard normals, drawn once: a month has a hundred million
 	replicas []*replica // by creation
 	gone     []*replica // for reuse
 	nextID   int

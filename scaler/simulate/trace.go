@@ -247,7 +247,7 @@ func (r *rows) trace() (*Trace, error) {
 		gaps = append(gaps, r.times[i]-r.times[i-1])
 	}
 	slices.Sort(gaps)
-	step := math.Max(math.Round(gaps[len(gaps)/2]), 1)
+	step := math.Max(math.Round(gaps[(len(gaps)-1)/2]), 1)
 	steps := int(math.Round((r.times[n-1]-first)/step)) + 1
 	if steps > longest {
 		return nil, fmt.Errorf("it spans %.0f steps of %.0f s; at most %d are taken", float64(steps), step, longest)

@@ -27,7 +27,7 @@ func TestReadTrace(t *testing.T) {
 	trace = read("ts,value\n1628640000,3\n1628640060,1.5\n1628640240,2\n")
 	assert.False(t, trace.Counted, "a value is a rate")
 	assert.Equal(t, "2021-08-11T00:00:00Z", trace.Start.Format(time.RFC3339))
-	require.Len(t, trace.Rate, 3, "the median of the steps, 180 s, is the step")
+	require.Len(t, trace.Rate, 5, "the lower median of the steps, 60 s, is the step")
 
 	trace = read("ts,value\n0,3\n60,1\n120,1\n300,2\n")
 	require.Len(t, trace.Rate, 6)
