@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// tolerance is by how much demand may exceed what the replicas are planned for before present demand adds one: the HPA's
-// default. Between Utilization and a full replica there is room for it.
-const tolerance = 0.1
+// tolerance is by how much demand may exceed what the replicas are planned for before present demand adds one, so that noise does
+// not: the HPA's default, but at most half of what is left to a full replica.
+func tolerance(utilization float64) float64 { return min(0.1, (1/utilization-1)/2) }
 
 // underway is for how long a wish may be on its way before its pods can be seen: a scrape of ours, two looks of the HPA. Until then
 // nothing is taken back, or pods that are about to load would be the first to go.
@@ -89,7 +89,7 @@ func (d *decision) present() {
 		demand = in.offered() + max(in.Queue.Value, 0)/p.Drain.Seconds()
 		d.raise(Step{Limit: LimitQueue, Replicas: need(demand, d.perReplica), Demand: demand})
 	}
-	if d.Replicas > in.Replicas && in.Replicas > 0 && demand <= float64(in.Replicas)*d.perReplica*(1+tolerance) {
+	if d.Replicas > in.Replicas && in.Replicas > 0 && demand <= float64(in.Replicas)*d.perReplica*(1+tolerance(p.Utilization)) {
 		d.step(Step{Limit: LimitTolerance, Replicas: in.Replicas})
 	}
 	d.Reactive = min(max(d.Replicas, p.Min), p.Max)

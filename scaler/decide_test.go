@@ -23,7 +23,7 @@ func at(seconds float64) time.Time {
 // TestDecide plays the files of testdata/decide: each "decide" is one decision after the ones before it.
 func TestDecide(t *testing.T) {
 	datadriven.Walk(t, "testdata/decide", func(t *testing.T, path string) {
-		in := Input{Policy: Policy{Max: 100}, Capacity: Estimate{Value: 10, Source: Stated}, StartUp: Estimate{Value: 60, Source: Stated}}
+		in := Input{Policy: Policy{Max: 100, Utilization: 0.8}, Capacity: Estimate{Value: 10, Source: Stated}, StartUp: Estimate{Value: 60, Source: Stated}}
 		clock := 0.0
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			for line := range strings.SplitSeq(strings.TrimSpace(d.Input), "\n") {

@@ -12,7 +12,7 @@ func (p Policy) withDefaults() Policy {
 		p.Min = 1
 	}
 	if p.Utilization == 0 {
-		p.Utilization = 0.8
+		p.Utilization = 0.9
 	}
 	if p.Quantile == 0 {
 		p.Quantile = 0.95

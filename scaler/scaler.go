@@ -24,7 +24,7 @@ type Policy struct {
 	// StartUp is the time from a pod's creation to its first answer, where it is stated; 0: it is learnt.
 	StartUp time.Duration
 	// Utilization is the share of their capacity at which replicas are planned to run: what is left absorbs the noise
-	// within a decision period. Default 0.8.
+	// within a decision period, while the forecast's quantile is the margin for what comes. Default 0.9.
 	Utilization float64
 	// Quantile is the quantile of the forecast that replicas must be ready for. Default 0.95.
 	Quantile float64

@@ -268,13 +268,13 @@ func (s *Service) perReplica() Estimate {
 	return result
 }
 
-// of is what one replica of a kind serves. Of a kind that was never at its limit the highest load that it served is what it
-// is planned for: so the bound rises by the noise above it, and no service is driven to where nobody has been.
+// of is what one replica of a kind serves. A kind that was never at its limit is planned for a tenth more than the highest load that
+// it bore: so the bound rises, in steps that an SLO survives, until a limit is met.
 func (s *Service) of(k kindOf) Estimate {
 	if c := s.capacity[k]; c != nil {
 		if e := c.estimate(); e.source != Unknown {
 			if e.source == AtLeast {
-				e.value /= s.config.Policy.Utilization
+				e.value *= 1.1 / s.config.Policy.Utilization
 			}
 			if r, ok := s.restored[k]; ok && e.source == AtLeast && r.Value > e.value {
 				return r

@@ -87,10 +87,10 @@ type ScalePolicySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) <= duration('24h')",message="must be a duration up to 24h, for example 90s or 3m"
 	StartupTime *metav1.Duration `json:"startupTime,omitempty"`
 
-	// utilizationPercent is the share of their capacity at which replicas are planned to run. Default 80.
+	// utilizationPercent is the share of their capacity at which replicas are planned to run. Default 90.
 	//
 	// +optional
-	// +kubebuilder:default=80
+	// +kubebuilder:default=90
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=100
 	UtilizationPercent int32 `json:"utilizationPercent,omitempty"`
