@@ -27,7 +27,7 @@ type decision struct {
 // until a removed one could be back (without a skilful forecast by Policy.Window), by the queue, and by pods that are still
 // loading, because the ReplicaSet controller would delete those first. Data that is missing holds the replicas.
 func Decide(in Input) Decision {
-	in.Policy = in.Policy.withDefaults()
+	in.Policy = in.Policy.WithDefaults()
 	d := &decision{in: in, perReplica: in.Capacity.Value * in.Policy.Utilization}
 	d.Steps = make([]Step, 0, 6)
 	d.Memory = in.Memory

@@ -141,7 +141,7 @@ func TestDecisionsHold(t *testing.T) {
 	for i := range 50_000 {
 		in := randomInput(r)
 		d := Decide(in)
-		p := in.Policy.withDefaults()
+		p := in.Policy.WithDefaults()
 		require.NotEmpty(t, d.Steps, "%d", i)
 		require.LessOrEqual(t, p.Min, d.Replicas, "%d: %s", i, d.Message())
 		require.LessOrEqual(t, d.Replicas, p.Max, "%d: %s", i, d.Message())

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-func (p Policy) withDefaults() Policy {
+// WithDefaults returns the policy with what is unset as documented.
+func (p Policy) WithDefaults() Policy {
 	if p.Min == 0 {
 		p.Min = 1
 	}
@@ -31,7 +32,7 @@ func (p Policy) withDefaults() Policy {
 
 // Validate returns an error that names the first field that makes no sense.
 func (p Policy) Validate() error {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	switch {
 	case p.Min < 0 || p.Max < 1:
 		return fmt.Errorf("min is %d and max is %d: they must be at least 0 and 1", p.Min, p.Max)

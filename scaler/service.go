@@ -76,7 +76,7 @@ func NewService(c Config) (*Service, error) {
 	if err := c.Policy.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot follow the policy: %w", err)
 	}
-	c.Policy = c.Policy.withDefaults()
+	c.Policy = c.Policy.WithDefaults()
 	if c.Step == 0 {
 		c.Step = time.Minute
 	}

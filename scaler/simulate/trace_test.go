@@ -49,7 +49,7 @@ func TestReadTraceErrorsNameTheLine(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()
 		_, err := ReadTrace("x.csv", strings.NewReader(text), ReadOptions{})
-		assert.ErrorContains(t, err, "x.csv")
+		require.ErrorContains(t, err, "x.csv")
 		assert.ErrorContains(t, err, want)
 	}
 	f("", "empty")

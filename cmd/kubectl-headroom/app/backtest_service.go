@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -58,7 +57,7 @@ func (b *backtest) service(m *manifests, plant *simulate.Plant) (*service, error
 	if b.plant.capacity > 0 {
 		p.Capacity = b.plant.capacity
 	}
-	p.Utilization, p.Quantile = cmp.Or(p.Utilization, 0.8), cmp.Or(p.Quantile, 0.95) // the scaler's defaults, for the tables
+	*p = p.WithDefaults() // tables show them
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot use what the manifests and flags say of the scaler: %w", err)
 	}
