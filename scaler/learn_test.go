@@ -72,7 +72,7 @@ func TestCapacityIsWhereTheSLOBreaks(t *testing.T) {
 }
 
 // TestCapacityNeverReached: of a service that was never at its limit only a bound is known, and replicas are planned for
-// a tenth more than the highest load that it bore.
+// more than the highest load that it bore.
 func TestCapacityNeverReached(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
 	s, err := NewService(Config{Policy: Policy{Max: 10, Utilization: 0.8}, LatencyTarget: 500})
@@ -81,7 +81,7 @@ func TestCapacityNeverReached(t *testing.T) {
 	watch(t, s, &clock, func(float64) float64 { return 0.5 }, 3600, r)
 	capacity := s.Input(at(clock)).Capacity
 	assert.Equal(t, AtLeast, capacity.Source)
-	assert.InDelta(t, 0.55*1.1, capacity.Value*0.8, 0.08)
+	assert.InDelta(t, 0.55*explore, capacity.Value*0.8, 0.08)
 	assert.GreaterOrEqual(t, capacity.Value*0.8, 0.55)
 }
 

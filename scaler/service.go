@@ -268,13 +268,17 @@ func (s *Service) perReplica() Estimate {
 	return result
 }
 
-// of is what one replica of a kind serves. A kind that was never at its limit is planned for a tenth more than the highest load that
+// explore is how far past the highest load that it ever bore a replica is planned for while no limit is known. Forecasts keep
+// margins: what replicas then bear is some tenths below the plan, and a smaller step would never be one.
+const explore = 1.25
+
+// of is what one replica of a kind serves. A kind that was never at its limit is planned for more than the highest load that
 // it bore: so the bound rises, in steps that an SLO survives, until a limit is met.
 func (s *Service) of(k kindOf) Estimate {
 	if c := s.capacity[k]; c != nil {
 		if e := c.estimate(); e.source != Unknown {
 			if e.source == AtLeast {
-				e.value *= 1.1 / s.config.Policy.Utilization
+				e.value *= explore / s.config.Policy.Utilization
 			}
 			if r, ok := s.restored[k]; ok && e.source == AtLeast && r.Value > e.value {
 				return r

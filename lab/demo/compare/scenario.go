@@ -42,7 +42,7 @@ const (
 	// Capacity is what one replica serves with 99 of 100 answers in LateAfter, in requests/s: its slots serve 7.8/s at most,
 	// and with Poisson arrivals it answers 0.3 % late at 6/s, 1.1 % at 6.4/s and 7 % at 7/s (TestCapacityIsWhatTheSLOGives).
 	Capacity = 6.0
-	// Utilization is the share of Capacity, in percent, at which both sides plan their replicas: the ScalePolicy's default,
+	// Utilization is the share of Capacity, in percent, at which both sides plan their replicas: the same margin for both,
 	// and the middle of what HPA targets are usually set to.
 	Utilization = 80
 )
