@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 // originalSpec keeps the spec that an adopted HPA had, for when the policy lets go of it.
@@ -75,7 +76,7 @@ type claim struct {
 	adopt *autoscalingv2.HorizontalPodAutoscaler // to be taken over
 }
 
-// claimOf finds the policy's own HPA, or the one to adopt. The error is a PolicyError: another HPA scales the target, or has the
+// claimOf finds the policy's own HPA, or the one to adopt. The error is a policy.Error: another HPA scales the target, or has the
 // name.
 func claimOf(p *v1alpha1.ScalePolicy, hpas []autoscalingv2.HorizontalPodAutoscaler) (claim, error) {
 	c := claim{name: p.Spec.Autoscaler.Name}
@@ -99,7 +100,7 @@ func claimOf(p *v1alpha1.ScalePolicy, hpas []autoscalingv2.HorizontalPodAutoscal
 		return c, nil
 	}
 	conflict := func(format string, args ...any) error {
-		return &PolicyError{Reason: v1alpha1.ReasonAutoscalerConflict, Field: "spec.autoscaler", Err: fmt.Errorf(format, args...)}
+		return &policy.Error{Reason: v1alpha1.ReasonAutoscalerConflict, Field: "spec.autoscaler", Err: fmt.Errorf(format, args...)}
 	}
 	first := others[0]
 	switch owner := metav1.GetControllerOf(first); {

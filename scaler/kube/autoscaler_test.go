@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 func policyWith(change func(p *v1alpha1.ScalePolicy)) *v1alpha1.ScalePolicy {
@@ -72,7 +73,7 @@ func TestClaim(t *testing.T) {
 		c, err := claimOf(p, hpas)
 		if conflict != "" {
 			require.EqualError(t, err, "spec.autoscaler: "+conflict)
-			assert.Equal(t, v1alpha1.ReasonAutoscalerConflict, problemOf(err).Reason)
+			assert.Equal(t, v1alpha1.ReasonAutoscalerConflict, policy.ErrorOf(err).Reason)
 			return
 		}
 		require.NoError(t, err)

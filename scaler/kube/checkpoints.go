@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 const (
@@ -50,16 +51,8 @@ func checkpointOf(policy string) string {
 	return name[:maxName-len(end)] + end
 }
 
-// demandOf is what a history is of: the metric or the query.
-func (s *settings) demandOf() string {
-	if s.query != "" {
-		return s.query
-	}
-	return s.metric
-}
-
 // past finds the history of a policy's demand, nil where there is none.
-func (c *Controller) past(ctx context.Context, p *v1alpha1.ScalePolicy, s *settings, t *Target, now time.Time) (*history, string, error) {
+func (c *Controller) past(ctx context.Context, p *v1alpha1.ScalePolicy, s *policy.Settings, t *Target, now time.Time) (*history, string, error) {
 	log := c.opts.Log.With("namespace", p.Namespace, "scalepolicy", p.Name)
 	if c.opts.Historian != nil {
 		h, err := c.remember(ctx, p.Namespace, s, t, now)
@@ -75,12 +68,12 @@ func (c *Controller) past(ctx context.Context, p *v1alpha1.ScalePolicy, s *setti
 		return nil, "", nil
 	case err != nil: // to begin anew would overwrite it
 		return nil, "", fmt.Errorf("cannot read the checkpoint: %w", err)
-	case !metav1.IsControlledBy(&found, p) || found.Data[demandKey] != s.demandOf():
+	case !metav1.IsControlledBy(&found, p) || found.Data[demandKey] != s.Demand():
 		log.Info("the checkpoint is not of this policy's demand and is not used", "configmap", found.Name)
 		return nil, "", nil
 	}
 	h, err := decodeHistory(found.BinaryData[checkpointKey])
-	if err == nil && h.end().After(now.Add(s.stepOrDefault())) {
+	if err == nil && h.end().After(now.Add(s.Step())) {
 		err = fmt.Errorf("it ends in the future, at %s", h.end())
 	}
 	if err != nil {
@@ -90,20 +83,13 @@ func (c *Controller) past(ctx context.Context, p *v1alpha1.ScalePolicy, s *setti
 	return h, sourceCheckpoint, nil
 }
 
-func (s *settings) stepOrDefault() time.Duration {
-	if s.config.Step == 0 {
-		return time.Minute
-	}
-	return s.config.Step
-}
-
 // remember asks the Historian.
-func (c *Controller) remember(ctx context.Context, namespace string, s *settings, t *Target, now time.Time) (*history, error) {
-	h := newHistory(s.stepOrDefault())
+func (c *Controller) remember(ctx context.Context, namespace string, s *policy.Settings, t *Target, now time.Time) (*history, error) {
+	h := newHistory(s.Step())
 	end := now.Truncate(h.step)
 	span := min(historySpan, maxSteps*h.step)
 	values, err := c.opts.Historian.History(ctx, Past{
-		Namespace: namespace, Target: *t, Metric: s.metric, Query: s.query, Start: end.Add(-span), End: end, Step: h.step,
+		Namespace: namespace, Target: *t, Metric: s.Metric, Query: s.Query, Start: end.Add(-span), End: end, Step: h.step,
 	})
 	if err != nil {
 		return h, err
@@ -128,7 +114,7 @@ func (c *Controller) save(ctx context.Context, p *v1alpha1.ScalePolicy, v *servi
 		if !m.CreationTimestamp.IsZero() && !metav1.IsControlledBy(m, p) {
 			return fmt.Errorf("ConfigMap %s is not the policy's", m.Name)
 		}
-		m.Data = map[string]string{demandKey: v.settings.demandOf()}
+		m.Data = map[string]string{demandKey: v.settings.Demand()}
 		m.BinaryData = map[string][]byte{checkpointKey: encoded}
 		return controllerutil.SetControllerReference(p, m, c.opts.Client.Scheme(), controllerutil.WithBlockOwnerDeletion(false))
 	})

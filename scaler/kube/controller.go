@@ -23,6 +23,7 @@ import (
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/scaler"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 // FieldOwner is this controller's name in what it writes.
@@ -39,7 +40,7 @@ const (
 	saveTimeout = 10 * time.Second
 )
 
-// Targets finds what a policy scales. Errors are PolicyErrors where the policy is to blame.
+// Targets finds what a policy scales. Errors are policy.Errors where the policy is to blame.
 type Targets interface {
 	Target(ctx context.Context, namespace string, ref v1alpha1.TargetReference) (Target, error)
 }
@@ -107,7 +108,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	before := p.Status.DeepCopy()
 	ready, err := c.look(ctx, e, &p, now)
 	if err != nil {
-		problem := problemOf(err)
+		problem := policy.ErrorOf(err)
 		if problem == nil {
 			return reconcile.Result{}, err
 		}
@@ -154,16 +155,16 @@ func (c *Controller) forget(name types.NamespacedName) {
 
 // scope is what a policy is about: its target, and the HPAs beside it.
 type scope struct {
-	settings settings
+	settings policy.Settings
 	target   Target
 	hpas     []autoscalingv2.HorizontalPodAutoscaler
 	claim    claim
 	conflict error // why the policy cannot have an HPA; decisions are made all the same
 }
 
-// survey finds out what a policy says and what there is. Errors are PolicyErrors where the policy is to blame.
+// survey finds out what a policy says and what there is. Errors are policy.Errors where the policy is to blame.
 func (c *Controller) survey(ctx context.Context, p *v1alpha1.ScalePolicy) (sc scope, err error) {
-	if sc.settings, err = settingsOf(&p.Spec, c.opts.Period); err != nil {
+	if sc.settings, err = policy.Read(&p.Spec, c.opts.Period); err != nil {
 		return sc, err
 	}
 	if err := c.alone(ctx, p); err != nil {
@@ -249,13 +250,13 @@ func (c *Controller) alone(ctx context.Context, p *v1alpha1.ScalePolicy) error {
 		return fmt.Errorf("cannot list the policies: %w", err)
 	}
 	if other := rival(p, all.Items); other != nil {
-		return invalid("spec.targetRef", "ScalePolicy %q scales %s %q, too; only one of them can be in mode Act", other.Name, p.Spec.TargetRef.Kind, p.Spec.TargetRef.Name)
+		return policy.Invalid("spec.targetRef", "ScalePolicy %q scales %s %q, too; only one of them can be in mode Act", other.Name, p.Spec.TargetRef.Kind, p.Spec.TargetRef.Name)
 	}
 	return nil
 }
 
 // serve makes e.service follow the spec.
-func (c *Controller) serve(ctx context.Context, e *entry, p *v1alpha1.ScalePolicy, s settings, t *Target, now time.Time) error {
+func (c *Controller) serve(ctx context.Context, e *entry, p *v1alpha1.ScalePolicy, s policy.Settings, t *Target, now time.Time) error {
 	e.policy = p.DeepCopy()
 	if v := e.service; v != nil {
 		if v.generation == p.Generation {

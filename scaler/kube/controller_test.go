@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 // world is a cluster with one policy, its Deployment of Ready pods, and a metric plane, all of which a test changes as it likes.
@@ -89,7 +90,7 @@ func (w *world) Target(context.Context, string, v1alpha1.TargetReference) (Targe
 
 func (w *world) Pods(_ context.Context, _ string, _ labels.Selector, metric string) (map[string]Value, error) {
 	switch {
-	case metric == inFlight:
+	case metric == policy.InFlight:
 		return map[string]Value{"a": {3, w.now}, "b": {1, w.now}}, nil
 	case metric != "requests_per_second":
 		return nil, errors.New("no metric " + metric)
@@ -301,7 +302,7 @@ func TestProblemsWithdrawTheWish(t *testing.T) {
 	w.demand = 20
 	w.look(1)
 	require.NotEmpty(t, w.wish())
-	w.target = &PolicyError{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.name", Err: errors.New("gone")}
+	w.target = &policy.Error{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.name", Err: errors.New("gone")}
 	p := w.look(1)
 	assert.Equal(t, "spec.targetRef.name: gone", ready(t, p).Message)
 	assert.Empty(t, w.wish())

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headroom.dev/headroom/scaler"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 // Metrics is the metric plane. Its methods are safe for concurrent use; an error says why there is no value.
@@ -51,7 +52,7 @@ type answers struct {
 }
 
 // gather looks at the target's pods and asks for their metrics, all at once.
-func (c *Controller) gather(ctx context.Context, namespace string, s *settings, t *Target, now time.Time) (*scene, error) {
+func (c *Controller) gather(ctx context.Context, namespace string, s *policy.Settings, t *Target, now time.Time) (*scene, error) {
 	sc := &scene{pods: map[string]*corev1.Pod{}, observation: scaler.Observation{Now: now, Replicas: t.Replicas}}
 	var list corev1.PodList
 	if err := c.opts.Client.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: t.Selector}); err != nil {
@@ -77,7 +78,7 @@ func (c *Controller) gather(ctx context.Context, namespace string, s *settings, 
 	switch {
 	case a.whyDemand != "":
 		o.Demand = scaler.Reading{Missing: a.whyDemand}
-	case s.query != "":
+	case s.Query != "":
 		o.Demand = single(a.whole, now)
 	default:
 		o.Demand, note = sum(pods, a.demand, now)
@@ -91,7 +92,7 @@ func (c *Controller) gather(ctx context.Context, namespace string, s *settings, 
 		o.Queue, _ = sum(pods, a.queue, now)
 	}
 	switch {
-	case s.latency == "":
+	case s.Latency == "":
 		o.Latency = scaler.Reading{Missing: "the policy has no SLO"}
 	case a.latencyWhole != nil:
 		o.Latency = scaler.Reading{Value: a.latencyWhole.Value, Age: now.Sub(a.latencyWhole.At)}
@@ -104,7 +105,7 @@ func (c *Controller) gather(ctx context.Context, namespace string, s *settings, 
 }
 
 // ask asks the metric plane. One answer that is missing hinders no other.
-func (c *Controller) ask(ctx context.Context, namespace string, s *settings, t *Target) *answers {
+func (c *Controller) ask(ctx context.Context, namespace string, s *policy.Settings, t *Target) *answers {
 	var a answers
 	var g errgroup.Group
 	pods := func(metric string, into *map[string]Value, why *string) {
@@ -114,29 +115,29 @@ func (c *Controller) ask(ctx context.Context, namespace string, s *settings, t *
 			return nil
 		})
 	}
-	if s.query != "" {
+	if s.Query != "" {
 		g.Go(func() error {
-			values, err := c.opts.Metrics.Query(ctx, namespace, s.query)
+			values, err := c.opts.Metrics.Query(ctx, namespace, s.Query)
 			a.whole, a.whyDemand = values, reason(err)
 			return nil
 		})
 	} else {
-		pods(s.metric, &a.demand, &a.whyDemand)
+		pods(s.Metric, &a.demand, &a.whyDemand)
 	}
 	pods(waiting, &a.queue, &a.whyQueue)
-	pods(inFlight, &a.load, &a.whyLoad)
+	pods(policy.InFlight, &a.load, &a.whyLoad)
 	var ignored string // no agent is no reason to call a GPU unfit
 	pods(gpuHealthy, &a.fit, &ignored)
-	if s.latency != "" {
+	if s.Latency != "" {
 		g.Go(func() error {
 			if t.deployment() {
 				// Merged histograms: the quantile of all requests, where the median over pods only estimates it.
-				if v, err := c.opts.Metrics.Deployment(ctx, namespace, t.Name, s.latency); err == nil {
+				if v, err := c.opts.Metrics.Deployment(ctx, namespace, t.Name, s.Latency); err == nil {
 					a.latencyWhole = &v
 					return nil
 				}
 			}
-			values, err := c.opts.Metrics.Pods(ctx, namespace, t.Selector, s.latency)
+			values, err := c.opts.Metrics.Pods(ctx, namespace, t.Selector, s.Latency)
 			a.latency, a.whyLatency = values, reason(err)
 			return nil
 		})

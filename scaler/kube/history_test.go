@@ -3,6 +3,7 @@ package kube
 import (
 	"math"
 	"math/rand"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,4 +147,11 @@ func FuzzDecodeHistory(f *testing.F) {
 		require.Len(t, same.values, len(h.values))
 		h.add(h.end().Add(time.Hour), 1)
 	})
+}
+
+func TestCheckpointNames(t *testing.T) {
+	assert.Equal(t, "headroom-history-chat", checkpointOf("chat"))
+	long := strings.Repeat("a", 253)
+	assert.Len(t, checkpointOf(long), 253)
+	assert.NotEqual(t, checkpointOf(long), checkpointOf(long[:252]+"b"))
 }

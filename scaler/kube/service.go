@@ -7,11 +7,12 @@ import (
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/scaler"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 // service is the scaler of one policy between two looks.
 type service struct {
-	settings settings
+	settings policy.Settings
 	core     *scaler.Service
 	memory   scaler.Memory
 	history  *history
@@ -44,12 +45,12 @@ type outcome struct {
 }
 
 // newService starts with what a former process knew.
-func newService(s settings, generation int64, past *history, source string, known scaler.Knowledge) (*service, error) {
-	core, err := scaler.NewService(s.config)
+func newService(s policy.Settings, generation int64, past *history, source string, known scaler.Knowledge) (*service, error) {
+	core, err := scaler.NewService(s.Config)
 	if err != nil {
-		return nil, invalid("spec", "%w", err)
+		return nil, policy.Invalid("spec", "%w", err)
 	}
-	step := s.config.Step
+	step := s.Config.Step
 	if step == 0 {
 		step = time.Minute
 	}
@@ -65,12 +66,12 @@ func newService(s settings, generation int64, past *history, source string, know
 }
 
 // follow takes over another spec: what was learnt and measured stays, unless demand now means something else.
-func (v *service) follow(s settings, generation int64) (*service, error) {
+func (v *service) follow(s policy.Settings, generation int64) (*service, error) {
 	past, known := v.history, v.core.Knowledge()
-	same := s.metric == v.settings.metric && s.query == v.settings.query
+	same := s.Metric == v.settings.Metric && s.Query == v.settings.Query
 	if !same {
 		past, known.Capacity = nil, nil
-	} else if s.latency != v.settings.latency || s.config.LatencyTarget != v.settings.config.LatencyTarget {
+	} else if s.Latency != v.settings.Latency || s.Config.LatencyTarget != v.settings.Config.LatencyTarget {
 		known.Capacity = nil // learnt at another SLO
 	}
 	next, err := newService(s, generation, past, v.source, known)
@@ -96,7 +97,7 @@ func (v *service) look(o scaler.Observation, hold bool) (outcome, error) {
 
 	in := v.core.Input(o.Now)
 	ahead := time.Duration(in.StartUp.Value * float64(time.Second))
-	in.Policy.Schedule = v.settings.schedule.floors(o.Now, o.Now.Add(ahead))
+	in.Policy.Schedule = v.settings.Schedule.Floors(o.Now, o.Now.Add(ahead))
 	in.Memory = v.memory
 	if hold && v.wish > 0 && in.Demand.Missing != "" {
 		in.Replicas = v.wish
@@ -139,7 +140,7 @@ func (v *service) count(o scaler.Observation, in scaler.Input, d scaler.Decision
 }
 
 // period is the time between two looks.
-func (v *service) period() time.Duration { return v.settings.config.Policy.Period }
+func (v *service) period() time.Duration { return v.settings.Config.Policy.Period }
 
 // pause is the longest time between two looks that is not an absence.
 func (v *service) pause() time.Duration { return 4*v.period() + time.Second }

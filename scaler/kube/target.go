@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/scale"
 
 	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/scaler/policy"
 )
 
 // Target is what a policy scales, as its scale subresource has it.
@@ -53,30 +54,30 @@ func NewScales(config *rest.Config, mapper meta.RESTMapper) (*Scales, error) {
 	return &Scales{mapper: mapper, scales: getter}, nil
 }
 
-// Target looks the reference up. Errors are PolicyErrors where the reference is to blame.
+// Target looks the reference up. Errors are policy.Errors where the reference is to blame.
 func (s *Scales) Target(ctx context.Context, namespace string, ref v1alpha1.TargetReference) (Target, error) {
 	t := Target{Kind: ref.Kind, Name: ref.Name}
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
-		return t, invalid("spec.targetRef.apiVersion", "%w", err)
+		return t, policy.Invalid("spec.targetRef.apiVersion", "%w", err)
 	}
 	mapping, err := s.mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
 	if meta.IsNoMatchError(err) {
-		return t, &PolicyError{v1alpha1.ReasonTargetNotFound, "spec.targetRef.kind", fmt.Errorf("the cluster has no %s in %s", ref.Kind, ref.APIVersion)}
+		return t, &policy.Error{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.kind", Err: fmt.Errorf("the cluster has no %s in %s", ref.Kind, ref.APIVersion)}
 	}
 	if err != nil {
 		return t, fmt.Errorf("cannot find the resource of %s %s: %w", ref.APIVersion, ref.Kind, err)
 	}
 	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
-		return t, invalid("spec.targetRef.kind", "%s is in no namespace", ref.Kind)
+		return t, policy.Invalid("spec.targetRef.kind", "%s is in no namespace", ref.Kind)
 	}
 	t.Resource = mapping.Resource.GroupResource()
 	found, err := s.scales.Scales(namespace).Get(ctx, t.Resource, ref.Name, metav1.GetOptions{})
 	switch {
 	case err != nil && unscalable(err):
-		return t, invalid("spec.targetRef.kind", "%s has no scale subresource", ref.Kind)
+		return t, policy.Invalid("spec.targetRef.kind", "%s has no scale subresource", ref.Kind)
 	case apierrors.IsNotFound(err):
-		return t, &PolicyError{v1alpha1.ReasonTargetNotFound, "spec.targetRef.name", fmt.Errorf("there is no %s %q in namespace %s", ref.Kind, ref.Name, namespace)}
+		return t, &policy.Error{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.name", Err: fmt.Errorf("there is no %s %q in namespace %s", ref.Kind, ref.Name, namespace)}
 	case err != nil:
 		return t, fmt.Errorf("cannot read the scale of %s %q: %w", ref.Kind, ref.Name, err)
 	}
@@ -96,10 +97,10 @@ func (t Target) with(replicas int32, selector string) (Target, error) {
 	t.Replicas = replicas
 	var err error
 	if t.Selector, err = labels.Parse(selector); err != nil {
-		return t, &PolicyError{v1alpha1.ReasonNoSelector, "spec.targetRef", fmt.Errorf("the selector of the target's scale cannot be read: %w", err)}
+		return t, &policy.Error{Reason: v1alpha1.ReasonNoSelector, Field: "spec.targetRef", Err: fmt.Errorf("the selector of the target's scale cannot be read: %w", err)}
 	}
 	if t.Selector.Empty() {
-		return t, &PolicyError{v1alpha1.ReasonNoSelector, "spec.targetRef", fmt.Errorf("the scale of %s %q has no selector of its pods", t.Kind, t.Name)}
+		return t, &policy.Error{Reason: v1alpha1.ReasonNoSelector, Field: "spec.targetRef", Err: fmt.Errorf("the scale of %s %q has no selector of its pods", t.Kind, t.Name)}
 	}
 	return t, nil
 }

@@ -61,7 +61,8 @@ func rooms() table {
 		{"scaler", core, []string{"scaler/forecast"}},
 		{"scaler/hpa", core, nil},
 		{"scaler/forecast", core, nil},
-		{"scaler/kube", edge, []string{"scaler", "scaler/forecast", "api/v1alpha1"}},
+		{"scaler/policy", edge, []string{"scaler", "api/v1alpha1"}},
+		{"scaler/kube", edge, []string{"scaler", "scaler/forecast", "scaler/policy", "api/v1alpha1"}},
 		{"scaler/simulate", core, []string{"scaler", "scaler/hpa", "scaler/kpa", "scaler/forecast"}},
 		{"scaler/report", core, nil},
 		{"scaler/hpa/kube", edge, []string{"scaler/hpa"}},
@@ -70,7 +71,7 @@ func rooms() table {
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/simulate", "scaler/report", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}

@@ -32,7 +32,7 @@ func (b *backtest) simulate(ctx context.Context, trace *simulate.Trace, m *manif
 	if mean := meanWork(trace.Requests); mean > 0 { // what targets are worked out from must be the trace's own
 		plant.ServiceTime = mean
 	}
-	s, err := b.service(m, &plant)
+	s, err := b.service(m, &plant, trace)
 	if err != nil {
 		return nil, err
 	}

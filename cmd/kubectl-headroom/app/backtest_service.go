@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"headroom.dev/headroom/scaler"
 	"headroom.dev/headroom/scaler/hpa"
 	hpakube "headroom.dev/headroom/scaler/hpa/kube"
+	"headroom.dev/headroom/scaler/policy"
 	"headroom.dev/headroom/scaler/simulate"
 )
 
@@ -28,7 +28,7 @@ type service struct {
 }
 
 // service reads the manifests. What they say of the replicas' bounds goes into the plant.
-func (b *backtest) service(m *manifests, plant *simulate.Plant) (*service, error) {
+func (b *backtest) service(m *manifests, plant *simulate.Plant, trace *simulate.Trace) (*service, error) {
 	s := &service{}
 	var err error
 	if m.hpa != nil {
@@ -37,7 +37,7 @@ func (b *backtest) service(m *manifests, plant *simulate.Plant) (*service, error
 		}
 	}
 	if m.policy != nil {
-		if err = s.readPolicy(&m.policy.Spec); err != nil {
+		if err = s.readPolicy(&m.policy.Spec, trace); err != nil {
 			return nil, fmt.Errorf("-f: %s: %w", m.policyFrom, err)
 		}
 	}
@@ -140,60 +140,29 @@ func checkMetric(m *autoscalingv2.MetricSpec) error {
 	return nil
 }
 
-// readPolicy reads a ScalePolicy.
-func (s *service) readPolicy(spec *v1alpha1.ScalePolicySpec) error {
-	p := &s.scaler.Policy
-	p.Min, p.Max = 1, spec.MaxReplicas
-	if spec.MinReplicas != nil {
-		p.Min = *spec.MinReplicas
+// controllerPeriod is how often the controller looks, by default.
+const controllerPeriod = 15 * time.Second
+
+// readPolicy reads a ScalePolicy as the controller does. Errors begin with the field.
+func (s *service) readPolicy(spec *v1alpha1.ScalePolicySpec, trace *simulate.Trace) error {
+	read, err := policy.Read(spec, controllerPeriod)
+	if err != nil {
+		return err
 	}
-	p.Utilization, p.Quantile = float64(spec.UtilizationPercent)/100, float64(spec.Forecast.QuantilePercent)/100
-	if spec.StartupTime != nil {
-		p.StartUp = spec.StartupTime.Duration
+	if m := read.Metric; m != "" && m != "requests_per_second" && m != policy.InFlight {
+		return fmt.Errorf("spec.demand.metric: the plant has no %s that adds up; it has requests_per_second, requests_in_flight", m)
 	}
-	if spec.ScaleDownWindow != nil {
-		p.Window = max(spec.ScaleDownWindow.Duration, time.Nanosecond) // the scaler's zero is its default
-	}
-	if spec.Forecast.Step != nil {
-		s.scaler.Step = spec.Forecast.Step.Duration
-	}
-	s.scaler.NoForecast = spec.Forecast.Disabled
-	if q := spec.CapacityPerReplica; q != nil {
-		p.Capacity = q.AsApproximateFloat64()
-	}
-	demand := spec.Demand.Metric
-	p.Concurrency = demand == "requests_in_flight"
-	if spec.Demand.Concurrency != nil {
-		p.Concurrency = *spec.Demand.Concurrency
-	}
-	if spec.Demand.Query != "" {
+	s.scaler = read.Config
+	s.scaler.LatencyTarget = 0
+	s.scaler.Policy.Schedule = read.Schedule.Floors(trace.Start, trace.Start.Add(trace.Duration()))
+	if read.Query != "" {
 		s.notes = append(s.notes, "spec.demand.query is taken to be the trace's requests per second")
 	}
-	if spec.SLO != nil && p.Capacity == 0 {
-		s.notes = append(s.notes, fmt.Sprintf("spec.slo: the plant has no %s; capacity is learnt from requests that wait", spec.SLO.Metric))
+	if read.Latency != "" && s.scaler.Policy.Capacity == 0 {
+		s.notes = append(s.notes, fmt.Sprintf("spec.slo: the plant has no %s; capacity is learnt from requests that wait", read.Latency))
 	}
-	if len(spec.Schedule) > 0 {
-		s.notes = append(s.notes, "spec.schedule is left out: its floors are not simulated")
-	}
-	return checkPolicy(spec, p)
-}
-
-// checkPolicy refuses what the CRD's schema does, since no API server has seen the policy, and demand that no trace has.
-func checkPolicy(spec *v1alpha1.ScalePolicySpec, p *scaler.Policy) error {
-	demand := spec.Demand.Metric
-	switch {
-	case p.Max < 1:
-		return fmt.Errorf("spec.maxReplicas: is %d, must be at least 1", p.Max)
-	case p.Min < 1 || p.Min > p.Max:
-		return fmt.Errorf("spec.minReplicas: is %d, must be from 1 to maxReplicas, which is %d", p.Min, p.Max)
-	case spec.CapacityPerReplica != nil && p.Capacity <= 0:
-		return fmt.Errorf("spec.capacityPerReplica: is %s, must be positive", spec.CapacityPerReplica)
-	case spec.CapacityPerReplica == nil && spec.SLO == nil:
-		return errors.New("spec.slo: is not set, nor is capacityPerReplica: nothing says how much a replica can serve")
-	case demand != "" && spec.Demand.Query != "":
-		return errors.New("spec.demand: has both metric and query")
-	case !slices.Contains([]string{"", "requests_per_second", "requests_in_flight"}, demand):
-		return fmt.Errorf("spec.demand.metric: the plant has no %s that adds up; it has requests_per_second, requests_in_flight", demand)
+	if len(read.Schedule) > 0 && trace.Start.Year() == 1970 {
+		s.notes = append(s.notes, "spec.schedule: the trace's times count from its beginning, which is taken to be Thursday, 1 January 1970, 00:00 UTC")
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package kube
+package policy
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"headroom.dev/headroom/scaler"
 )
 
-// schedule is the floors of a policy.
-type schedule []floor
+// Schedule is the floors of a policy.
+type Schedule []floor
 
 type floor struct {
 	name     string
@@ -22,42 +22,42 @@ type floor struct {
 	replicas int32
 }
 
-// parseSchedule reads cron expressions of five fields, as crontab(5) has them, in the time zone of each.
-func parseSchedule(spec []v1alpha1.ScheduledFloor, most int32) (schedule, error) {
+// parse reads cron expressions of five fields, as crontab(5) has them, in the time zone of each.
+func parse(spec []v1alpha1.ScheduledFloor, most int32) (Schedule, error) {
 	parser := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
-	var s schedule
+	var s Schedule
 	for i := range spec {
 		f := &spec[i]
 		field := func(name string) string { return fmt.Sprintf("spec.schedule[%d].%s", i, name) }
 		// "Local" is the controller's zone, which is nobody's business.
 		if f.TimeZone == "Local" {
-			return nil, invalid(field("timeZone"), "%q is no IANA time zone", f.TimeZone)
+			return nil, Invalid(field("timeZone"), "%q is no IANA time zone", f.TimeZone)
 		}
 		zone, err := time.LoadLocation(f.TimeZone)
 		if err != nil {
-			return nil, invalid(field("timeZone"), "%w", err)
+			return nil, Invalid(field("timeZone"), "%w", err)
 		}
 		start, err := parser.Parse(f.Start)
 		if err != nil {
-			return nil, invalid(field("start"), "%q is no cron expression: %w", f.Start, err)
+			return nil, Invalid(field("start"), "%q is no cron expression: %w", f.Start, err)
 		}
 		if spec, ok := start.(*cron.SpecSchedule); ok && spec.Location != time.Local { //nolint:gosmopolitan // the parser's default
-			return nil, invalid(field("start"), "%q names a time zone, which is for timeZone to say", f.Start)
+			return nil, Invalid(field("start"), "%q names a time zone, which is for timeZone to say", f.Start)
 		}
 		if f.Duration.Duration <= 0 {
-			return nil, invalid(field("duration"), "%s is not positive", f.Duration.Duration)
+			return nil, Invalid(field("duration"), "%s is not positive", f.Duration.Duration)
 		}
 		if f.MinReplicas > most {
-			return nil, invalid(field("minReplicas"), "%d is above maxReplicas, %d", f.MinReplicas, most)
+			return nil, Invalid(field("minReplicas"), "%d is above maxReplicas, %d", f.MinReplicas, most)
 		}
 		s = append(s, floor{f.Name, start, zone, f.Duration.Duration, f.MinReplicas})
 	}
 	return s, nil
 }
 
-// floors returns those that stand at some time from now until then. One floor's times may overlap; the longest that has
+// Floors returns those that stand at some time from now until then. One floor's times may overlap; the longest that has
 // begun counts.
-func (s schedule) floors(now, until time.Time) []scaler.Floor {
+func (s Schedule) Floors(now, until time.Time) []scaler.Floor {
 	var list []scaler.Floor
 	for i := range s {
 		f := &s[i]

@@ -1,7 +1,6 @@
-package kube
+package policy
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -28,22 +27,25 @@ func spec(change func(s *v1alpha1.ScalePolicySpec)) *v1alpha1.ScalePolicySpec {
 	return s
 }
 
+// noon is a Saturday.
+var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
 func TestSettings(t *testing.T) {
-	s, err := settingsOf(spec(nil), 15*time.Second)
+	s, err := Read(spec(nil), 15*time.Second)
 	require.NoError(t, err)
-	assert.Equal(t, settings{metric: "requests_per_second", latency: "request_latency_p95_ms", config: scaler.Config{
+	assert.Equal(t, Settings{Metric: "requests_per_second", Latency: "request_latency_p95_ms", Config: scaler.Config{
 		Policy: scaler.Policy{Min: 2, Max: 9, Utilization: 0.8, Quantile: 0.95, Period: 15 * time.Second}, LatencyTarget: 500,
 	}}, s)
 
-	s, err = settingsOf(spec(func(s *v1alpha1.ScalePolicySpec) {
-		s.MinReplicas, s.SLO, s.Demand = nil, nil, v1alpha1.DemandSource{Metric: inFlight}
+	s, err = Read(spec(func(s *v1alpha1.ScalePolicySpec) {
+		s.MinReplicas, s.SLO, s.Demand = nil, nil, v1alpha1.DemandSource{Metric: InFlight}
 		s.CapacityPerReplica = new(resource.MustParse("2500m"))
 		s.StartupTime = &metav1.Duration{Duration: 3 * time.Minute}
 		s.ScaleDownWindow = &metav1.Duration{}
 		s.Forecast = v1alpha1.ForecastOptions{Disabled: true, QuantilePercent: 90, Step: &metav1.Duration{Duration: time.Second}}
 	}), 15*time.Second)
 	require.NoError(t, err)
-	assert.Equal(t, settings{metric: inFlight, config: scaler.Config{
+	assert.Equal(t, Settings{Metric: InFlight, Config: scaler.Config{
 		Policy: scaler.Policy{
 			Min: 1, Max: 9, Capacity: 2.5, StartUp: 3 * time.Minute, Utilization: 0.8, Quantile: 0.9, Concurrency: true,
 			Window: 1, Period: time.Second, // none, which is not the scaler's default; and no step without a look
@@ -54,9 +56,9 @@ func TestSettings(t *testing.T) {
 func TestSettingsNameTheField(t *testing.T) {
 	f := func(want string, change func(s *v1alpha1.ScalePolicySpec)) {
 		t.Helper()
-		_, err := settingsOf(spec(change), 15*time.Second)
+		_, err := Read(spec(change), 15*time.Second)
 		require.EqualError(t, err, want)
-		assert.Equal(t, v1alpha1.ReasonInvalid, problemOf(err).Reason)
+		assert.Equal(t, v1alpha1.ReasonInvalid, ErrorOf(err).Reason)
 	}
 	f("spec.minReplicas: 10 is above maxReplicas, 9", func(s *v1alpha1.ScalePolicySpec) { s.MinReplicas = new(int32(10)) })
 	f("spec.capacityPerReplica: 0 is not positive", func(s *v1alpha1.ScalePolicySpec) { s.CapacityPerReplica = new(resource.MustParse("0")) })
@@ -92,7 +94,7 @@ func TestFloors(t *testing.T) {
 			{Name: "overlapping", Start: "0 */2 * * *", Duration: metav1.Duration{Duration: 3 * time.Hour}, MinReplicas: 3},
 			{Name: "weekly", Start: "0 0 * * 0", Duration: metav1.Duration{Duration: 50 * time.Hour}, MinReplicas: 3},
 		} {
-			s, err := parseSchedule([]v1alpha1.ScheduledFloor{f}, 9)
+			s, err := parse([]v1alpha1.ScheduledFloor{f}, 9)
 			require.NoError(t, err)
 			for now := day; now.Before(day.Add(72 * time.Hour)); now = now.Add(15 * time.Minute) {
 				stands := false
@@ -100,7 +102,7 @@ func TestFloors(t *testing.T) {
 					minute := now.Add(-ago)
 					stands = stands || s[0].start.Next(minute.Add(-time.Second).In(s[0].zone)).Equal(minute)
 				}
-				found := s.floors(now, now)
+				found := s.Floors(now, now)
 				require.Equal(t, stands, len(found) == 1, "%s at %s: %v", f.Name, now, found)
 				if stands {
 					require.False(t, found[0].Start.After(now))
@@ -112,19 +114,12 @@ func TestFloors(t *testing.T) {
 }
 
 func TestFloorsAhead(t *testing.T) {
-	s, err := parseSchedule([]v1alpha1.ScheduledFloor{
+	s, err := parse([]v1alpha1.ScheduledFloor{
 		{Name: "launch", Start: "0 13 * * *", Duration: metav1.Duration{Duration: time.Hour}, MinReplicas: 5},
 	}, 9)
 	require.NoError(t, err)
-	assert.Empty(t, s.floors(noon, noon.Add(59*time.Minute)))
+	assert.Empty(t, s.Floors(noon, noon.Add(59*time.Minute)))
 	want := scaler.Floor{Name: "launch", Start: noon.Add(time.Hour), End: noon.Add(2 * time.Hour), Replicas: 5}
-	assert.Equal(t, []scaler.Floor{want}, s.floors(noon, noon.Add(time.Hour)), "ordered so early that they serve at 13:00")
-	assert.Empty(t, s.floors(noon.Add(2*time.Hour), noon.Add(2*time.Hour)), "it is over")
-}
-
-func TestCheckpointNames(t *testing.T) {
-	assert.Equal(t, "headroom-history-chat", checkpointOf("chat"))
-	long := strings.Repeat("a", 253)
-	assert.Len(t, checkpointOf(long), 253)
-	assert.NotEqual(t, checkpointOf(long), checkpointOf(long[:252]+"b"))
+	assert.Equal(t, []scaler.Floor{want}, s.Floors(noon, noon.Add(time.Hour)), "ordered so early that they serve at 13:00")
+	assert.Empty(t, s.Floors(noon.Add(2*time.Hour), noon.Add(2*time.Hour)), "it is over")
 }
