@@ -93,6 +93,10 @@ bench-adapter: ## Compare the adapter with Prometheus and prometheus-adapter on 
 bench-agent: ## Measure what the agent costs a node: CPU, memory, a scrape; six minutes (BENCH_FLAGS="--length 20s")
 	$(GO) run ./bench/agent $(BENCH_FLAGS)
 
+.PHONY: bench-scaler
+bench-scaler: ## Tune every policy on one half of each trace, score it on the other; TRACES=DIR for traces, else synthetic; 30 minutes (BENCH_FLAGS="-only daily -startup 180s")
+	TRACES=$(TRACES) $(GO) run ./bench/scaler $(BENCH_FLAGS)
+
 .PHONY: bench-forecast
 bench-forecast: ## Score the demand forecasts against last value, with coverage; TRACES=DIR for traces, else synthetic; seconds
 	TRACES=$(TRACES) $(GO) run ./bench/forecast $(BENCH_FLAGS)
@@ -135,7 +139,7 @@ clean: ## Delete what was built and measured here; the lab's cache of control-pl
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `tool` stands for the tools that the module's go.mod names; minutes on two cores, then cached.
 bin/golangci-lint: tools/go.mod tools/go.sum

@@ -53,6 +53,8 @@ func families(startUp time.Duration) []simulate.Family {
 		add(stock, func(u, c float64) simulate.Policy {
 			return &simulate.StockHPA{Autoscaler: autoscaler(hpa.Pods, u*c, window)}
 		})
+	}
+	for _, window := range []time.Duration{time.Minute, 5 * time.Minute} {
 		add(lastValue, func(u, c float64) simulate.Policy {
 			config := scaler.Config{NoForecast: true, Policy: policy(u, c, startUp)}
 			config.Policy.Window = window
@@ -63,7 +65,7 @@ func families(startUp time.Duration) []simulate.Family {
 		return &simulate.StockHPA{Label: keda, Poll: 30 * time.Second, Autoscaler: autoscaler(hpa.External, u*c, 5*time.Minute)}
 	})
 	add(knative, func(u, _ float64) simulate.Policy { return &simulate.KPA{Utilization: u} })
-	for _, quantile := range []float64{0.5, 0.8, 0.95, 0.99} {
+	for _, quantile := range []float64{0.8, 0.95, 0.99} {
 		add(ours, func(u, c float64) simulate.Policy {
 			config := scaler.Config{Policy: policy(u, c, startUp)}
 			config.Policy.Quantile = quantile

@@ -84,7 +84,11 @@ func report(contests []*contest, o options) error {
 	if err := os.WriteFile(markdown, table.Bytes(), 0o644); err != nil { //nolint:gosec // a report that anybody may read
 		return fmt.Errorf("cannot write the table: %w", err)
 	}
-	fmt.Printf("\nwritten: %s, %s\n", path, markdown) //nolint:forbidigo // a command's own output
+	pictures, err := draw(contests, o.results)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stdout, "\nwritten: %s, %s, %s\n", path, markdown, pictures)
 	return nil
 }
 
@@ -93,7 +97,7 @@ func report(contests []*contest, o options) error {
 func (c *contest) figures(r *result.Result, goal float64, hpa, own line) {
 	name := fmt.Sprintf("%s, start-up %s, %.4g %%", c.trace.Name, short(c.startUp), goal*100)
 	a, b := own.chosen.Scored.Attainment, hpa.chosen.Scored.Attainment
-	r.AddAtLeast(name+": on time, HPA has "+percent(b), 100*a, "%", 100*min(b, goal))
+	r.AddAtLeast(name+": on time, HPA has "+percent(b), 100*a, "%", math.Floor(1e4*min(b, goal))/100)
 	bound := 1.02
 	if c.trace.cyclic() {
 		bound = 0.8

@@ -51,6 +51,9 @@ func (h *StockHPA) Setting() string {
 		}
 		parts = append(parts, m.Name+" "+strconv.FormatFloat(float64(m.Target)/1000, 'g', 4, 64)+each)
 	}
+	if b := h.Autoscaler.Behavior; b != nil && b.Down.Window != nil {
+		parts = append(parts, "window "+b.Down.Window.String())
+	}
 	return strings.Join(parts, ", ")
 }
 

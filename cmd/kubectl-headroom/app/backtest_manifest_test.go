@@ -65,7 +65,7 @@ func TestManifests(t *testing.T) {
 		return ""
 	}
 	r := f(others + "---\n" + hpaManifest)
-	assert.Equal(t, "requests_per_second 1.5 a pod, requests_waiting 40 in all", r.Results[0].Setting)
+	assert.Equal(t, "requests_per_second 1.5 a pod, requests_waiting 40 in all, window 1m0s", r.Results[0].Setting)
 	assert.Equal(t, "3 to 12", bounds(r))
 
 	r = f(policyManifest)
