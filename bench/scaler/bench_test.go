@@ -24,6 +24,13 @@ func TestDailyTellsCyclesFromNone(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, cyclic, named{trace, daily(trace)}.cyclic(), "%s: %v", shape, daily(trace))
 	}
+	daylight := &simulate.Trace{}
+	for second := 0; second < 5*86400; second += 60 { // single requests, by day alone
+		if hour := second / 3600 % 24; hour >= 8 && hour < 20 {
+			daylight.Requests = append(daylight.Requests, simulate.Request{At: time.Duration(second) * time.Second, Work: 1})
+		}
+	}
+	assert.True(t, named{daylight, daily(daylight)}.cyclic())
 	short, err := simulate.Synthetic("daily", 2*24*time.Hour, 1)
 	require.NoError(t, err)
 	assert.True(t, math.IsNaN(daily(short)), "two days tell nothing")

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +63,8 @@ func read(o options, say io.Writer) ([]named, error) {
 		}
 		t, err := open(path, strings.TrimSuffix(strings.TrimSuffix(relative, ".gz"), ".csv"), gz)
 		if err != nil {
-			return err
+			fmt.Fprintf(say, "%s is left out: %v\n", relative, err)
+			return nil
 		}
 		n := named{t, daily(t)}
 		if t.Rate != nil {
@@ -101,25 +101,28 @@ func open(path, name string, gz bool) (*simulate.Trace, error) {
 
 // daily is how well a day tells the next one.
 func daily(t *simulate.Trace) float64 {
-	if t.Duration() < 3*24*time.Hour || t.Rate == nil {
+	const width = 10 * time.Minute
+	if t.Duration() < 3*24*time.Hour {
 		return math.NaN()
 	}
-	width := max(int(10*time.Minute/t.Step), 1)
-	var means []float64
-	for chunk := range slices.Chunk(t.Rate, width) {
-		sum, n := 0.0, 0.0
-		for _, v := range chunk {
-			if !math.IsNaN(v) {
-				sum += v
-				n++
-			}
+	sums := make([]float64, int(t.Duration()/width)+1)
+	counts := make([]float64, len(sums))
+	for i, v := range t.Rate {
+		if k := int(time.Duration(i) * t.Step / width); !math.IsNaN(v) {
+			sums[k] += v
+			counts[k]++
 		}
-		means = append(means, sum/n)
 	}
-	lag := int(24 * time.Hour / (time.Duration(width) * t.Step))
+	for _, r := range t.Requests {
+		sums[int(r.At/width)]++
+	}
+	lag := int(24 * time.Hour / width)
 	var sx, sy, sxx, syy, sxy, n float64
-	for i := lag; i < len(means); i++ {
-		x, y := means[i-lag], means[i]
+	for i := lag; i < len(sums); i++ {
+		x, y := sums[i-lag], sums[i]
+		if t.Requests == nil {
+			x, y = x/counts[i-lag], y/counts[i]
+		}
 		if math.IsNaN(x) || math.IsNaN(y) {
 			continue
 		}
