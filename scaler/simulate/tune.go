@@ -17,11 +17,15 @@ type Trial struct {
 	Tuned, Scored Result
 }
 
-// utilizations are tried from the top, in steps of a twentieth.
-const (
-	highest = 26 // twentieths: 1.3 of what a replica can do on average, which only who knows the future can plan for
-	lowest  = 2
-)
+// utilizations are tried from the top: 1.3 of what a replica can do on average, which only who knows the future can plan for, down
+// to 0.2, where four of five GPUs stand idle. In the lower half the steps are wider: there hours grow by a quarter and more with each.
+func utilizations() []float64 {
+	var list []float64
+	for twentieth := 26; twentieth >= 10; twentieth-- {
+		list = append(list, float64(twentieth)/20)
+	}
+	return append(list, 0.4, 0.3, 0.2)
+}
 
 // Try runs every variant of a family over the load, at falling utilizations until the strictest goal is met on the part that it
 // is tuned on: the quarter of the trace before cut. What comes before that is for learning what demand is like; what comes
@@ -29,8 +33,8 @@ const (
 func Try(l *Load, f Family, strictest float64, cut time.Duration) ([]Trial, error) {
 	var trials []Trial
 	for _, variant := range f.Variants {
-		for u := highest; u >= lowest; u-- {
-			policy := variant(float64(u)/20, l.Capacity())
+		for _, u := range utilizations() {
+			policy := variant(u, l.Capacity())
 			if policy == nil { // not one that it can be asked for
 				continue
 			}
