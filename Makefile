@@ -31,7 +31,7 @@ demo: build ## Bring up a real control plane with simulated GPU nodes and watch 
 	bin/headroom-lab demo $(DEMO_FLAGS)
 
 .PHONY: demo-scaler
-demo-scaler: build ## Play days of demand to a stock HPA and a ScalePolicy side by side, for 35 minutes (DEMO_FLAGS="--html FILE --json FILE")
+demo-scaler: build ## Play days of demand to a stock HPA and a ScalePolicy side by side, for 38 minutes (DEMO_FLAGS="--html FILE --json FILE")
 	bin/headroom-lab demo scaler $(DEMO_FLAGS)
 
 ##@ Build and test

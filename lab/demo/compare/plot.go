@@ -93,7 +93,7 @@ func (c *canvas) days() {
 		from, to := c.x((time.Duration(day) * c.scenario.Day).Seconds()), c.x((time.Duration(day+1) * c.scenario.Day).Seconds())
 		name := fmt.Sprintf("day %d", day+1)
 		if !c.scenario.judged(day) {
-			name += " (learning, not judged)"
+			name += " (learning)"
 			c.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#f1f3f5"/>`, from, plotTop, to-from, stripTop+stripHeight-plotTop)
 		}
 		c.text((from+to)/2, plotTop-8, "middle", name)
