@@ -41,12 +41,12 @@ type Past struct {
 }
 
 // checkpointOf is the name of a policy's ConfigMap. A policy's name may be as long as a ConfigMap's: then its end is a hash.
-func checkpointOf(policy string) string {
-	name := checkpointName + policy
+func checkpointOf(of string) string {
+	name := checkpointName + of
 	if len(name) <= maxName {
 		return name
 	}
-	hash := sha256.Sum256([]byte(policy))
+	hash := sha256.Sum256([]byte(of))
 	end := "-" + hex.EncodeToString(hash[:8])
 	return name[:maxName-len(end)] + end
 }
