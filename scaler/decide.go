@@ -25,7 +25,8 @@ type decision struct {
 // Present demand, and a queue on top of it, count at once. A forecast only raises that, and only while it is skilful:
 // for the time at which a replica ordered now would serve. Fewer replicas than there are must be allowed by the forecasts
 // until a removed one could be back (without a skilful forecast by Policy.Window), by the queue, and by pods that are still
-// loading, because the ReplicaSet controller would delete those first. Data that is missing holds the replicas.
+// loading, because the ReplicaSet controller would delete those first. Data that is missing holds the replicas; while only the
+// capacity is not known and a queue grows, one is added at a time.
 func Decide(in Input) Decision {
 	in.Policy = in.Policy.WithDefaults()
 	d := &decision{in: in, perReplica: in.Capacity.Value * in.Policy.Utilization}
@@ -36,6 +37,8 @@ func Decide(in Input) Decision {
 		d.step(Step{Limit: LimitMissing, Replicas: in.Replicas, Text: missing})
 		if d.perReplica > 0 {
 			d.forecast()
+		} else if in.Demand.Missing == "" && in.queues() {
+			d.raise(Step{Limit: LimitQueue, Replicas: in.Replicas + 1, Text: "requests wait, and more do"})
 		}
 		d.floors()
 	} else {
@@ -76,6 +79,9 @@ func (d *decision) raise(s Step) {
 		d.step(s)
 	}
 }
+
+// queues says whether a queue stands and grows.
+func (in Input) queues() bool { return in.Growth > 0 && in.Queue.Missing == "" && in.Queue.Value >= 1 }
 
 // offered is present demand with what the queue takes up.
 func (in Input) offered() float64 { return max(in.Demand.Value+max(in.Growth, 0), 0) }
@@ -129,7 +135,7 @@ func (d *decision) keep() {
 	if d.Replicas >= in.Replicas {
 		return
 	}
-	if in.Growth > 0 && in.Queue.Missing == "" && in.Queue.Value >= 1 {
+	if in.queues() {
 		d.step(Step{Limit: LimitBurst, Replicas: in.Replicas})
 		return
 	}

@@ -110,6 +110,9 @@ func (s Step) String() string {
 	case LimitDemand:
 		return fmt.Sprintf("demand %.4g at %.4g per replica needs %d", s.Demand, s.PerReplica, s.Replicas)
 	case LimitQueue:
+		if s.Text != "" {
+			return fmt.Sprintf("%s: %d", s.Text, s.Replicas)
+		}
 		return fmt.Sprintf("with the queue, %.4g needs %d", s.Demand, s.Replicas)
 	case LimitTolerance:
 		return fmt.Sprintf("%d are within the tolerance", s.Replicas)
