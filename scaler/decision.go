@@ -110,10 +110,7 @@ func (s Step) String() string {
 	case LimitDemand:
 		return fmt.Sprintf("demand %.4g at %.4g per replica needs %d", s.Demand, s.PerReplica, s.Replicas)
 	case LimitQueue:
-		if s.Text != "" {
-			return fmt.Sprintf("%s: %d", s.Text, s.Replicas)
-		}
-		return fmt.Sprintf("with the queue, %.4g needs %d", s.Demand, s.Replicas)
+		return s.queue()
 	case LimitTolerance:
 		return fmt.Sprintf("%d are within the tolerance", s.Replicas)
 	case LimitForecast:
@@ -141,6 +138,13 @@ func (s Step) String() string {
 	default:
 		return s.Limit.String()
 	}
+}
+
+func (s Step) queue() string {
+	if s.Text != "" {
+		return fmt.Sprintf("%s: %d", s.Text, s.Replicas)
+	}
+	return fmt.Sprintf("with the queue, %.4g needs %d", s.Demand, s.Replicas)
 }
 
 // need is how many replicas demand takes. A millionth of a replica is rounding, not demand.
