@@ -23,6 +23,9 @@ const (
 
 	KindScalePolicy       = "ScalePolicy"
 	ResourceScalePolicies = "scalepolicies"
+
+	KindResourceRecommendation      = "ResourceRecommendation"
+	ResourceResourceRecommendations = "resourcerecommendations"
 )
 
 // GroupVersion returns headroom.dev/v1alpha1.
@@ -32,7 +35,8 @@ func GroupVersion() schema.GroupVersion {
 
 // AddToScheme makes a scheme know the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion(), &MetricRule{}, &MetricRuleList{}, &ScalePolicy{}, &ScalePolicyList{})
+	s.AddKnownTypes(GroupVersion(), &MetricRule{}, &MetricRuleList{}, &ScalePolicy{}, &ScalePolicyList{},
+		&ResourceRecommendation{}, &ResourceRecommendationList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }

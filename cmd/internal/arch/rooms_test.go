@@ -68,10 +68,18 @@ func rooms() table {
 		{"scaler/hpa/kube", edge, []string{"scaler/hpa"}},
 		{"scaler/kpa", core, nil},
 
+		{"recommender", core, nil},
+		{"recommender/histogram", core, nil},
+		{"recommender/vpa", core, []string{"recommender/histogram"}},
+		{"recommender/accelerator", core, []string{"recommender"}},
+		{"recommender/report", core, nil},
+		{"recommender/sources", edge, []string{"recommender"}},
+		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
+
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "recommender/...", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
