@@ -46,7 +46,7 @@ func (t *timeline) cut(p *past, from int, memory bool, risk float64) {
 			p.needs[week+i] = uint8(p.shapes[i].quantile(risk) + 0.5)
 		}
 		// What is older has its place a week later in the ring.
-		if n := start + i; n-week >= from && n >= 0 {
+		if n := start + i; n-week >= from && n >= 0 && t.older != nil {
 			p.needs[i] = t.older[n%lifetime]
 		}
 	}
