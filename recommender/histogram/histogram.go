@@ -15,7 +15,6 @@ import (
 	"errors"
 	"math"
 	"math/bits"
-	"slices"
 	"time"
 )
 
@@ -270,13 +269,6 @@ func (h *Histogram) Percentiles(p, out []float64) {
 
 func (h *Histogram) upper(bucket int) float64 {
 	return h.shape.starts[min(bucket+1, h.shape.buckets-1)]
-}
-
-// Clone returns a copy that shares nothing.
-func (h *Histogram) Clone() Histogram {
-	c := *h
-	c.weights = slices.Clone(h.weights)
-	return c
 }
 
 func round(x float64) int { return int(math.Floor(x + 0.5)) }

@@ -31,23 +31,21 @@ type Checkpoint struct {
 
 // Checkpoint returns the aggregate's checkpoint, without the peaks of the current memory intervals of the containers that feed it:
 // after a restart they would count twice. Of nil it makes a checkpoint with them.
-//
-// As in the library, merging aligns the reference time of the aggregate that it is called on.
 func (a *Aggregate) Checkpoint(now time.Time, instances iter.Seq[*Instance]) Checkpoint {
-	memory := &a.memory
 	if instances != nil {
-		kept := histogram.New(a.model.memory)
-		memory = &kept
-		_ = memory.Merge(&a.memory) // of the same shape
+		// The library saves what it merged into a fresh aggregate, and so does this: that rounds a loaded reference time.
+		kept := a.model.NewAggregate()
+		_ = kept.Merge(a) // of the same model
 		for i := range instances {
 			if i.windowEnd != 0 && now.Before(date(i.windowEnd)) {
-				memory.Subtract(float64(i.peak()), memoryWeight, date(i.windowEnd))
+				kept.memory.Subtract(float64(i.peak()), memoryWeight, date(i.windowEnd))
 			}
 		}
+		a = kept
 	}
 	return Checkpoint{
 		Updated: now, Version: Version, First: a.First(), Last: a.Last(), Samples: a.samples,
-		CPU: a.cpu.Checkpoint(), Memory: memory.Checkpoint(),
+		CPU: a.cpu.Checkpoint(), Memory: a.memory.Checkpoint(),
 	}
 }
 

@@ -14,6 +14,22 @@ type Instance struct {
 	memoryPeak, oomPeak int64
 }
 
+// State is what an Instance holds, for those who look into it.
+type State struct {
+	LastCPU, LastMemory time.Time // of the newest samples; zero for none
+	WindowEnd           time.Time // of the current memory interval
+	// MemoryPeak is the highest use in it, OOMPeak the highest need after a kill, in bytes.
+	MemoryPeak, OOMPeak int64
+}
+
+// State returns what the instance holds.
+func (i *Instance) State() State {
+	return State{
+		LastCPU: date(i.lastCPU), LastMemory: date(i.lastMemory), WindowEnd: date(i.windowEnd),
+		MemoryPeak: i.memoryPeak, OOMPeak: i.oomPeak,
+	}
+}
+
 // maxRequest is an exbibyte: the largest request to which a bump-up can be added.
 const maxRequest = 1 << 60
 
