@@ -24,7 +24,7 @@ var ErrShape = errors.New("the histograms differ in buckets or half-life")
 const unset = math.MinInt64
 
 // lastTime is 2250-01-01, in Unix nanoseconds: rounded to any half-life it still fits.
-const lastTime = 8835984000 * int64(time.Second)
+const lastTime = 8835955200 * int64(time.Second)
 
 // Histogram is a distribution in which a sample's weight halves with every half-life.
 type Histogram struct {
