@@ -24,23 +24,23 @@ func TestCheckpoint(t *testing.T) {
 	at := day.UnixNano()
 	h.Add(1, 0.5, at)
 	h.Add(2, 1, at)
-	h.Add(4, 0.00005, at) // less than epsilon: not within
-	h.Add(1.5, 0.00004, at)
+	h.Add(4, 0x1p-14, at) // less than epsilon: not within
+	h.Add(1.5, 0x1p-15, at) // within, but rounded to 0
 	c := h.Checkpoint()
 	assert.Equal(t, histogram.Checkpoint{
-		Reference: day, Total: 1.50009,
+		Reference: day, Total: 1.500091552734375,
 		Weights: []histogram.Weight{{Bucket: int32(s.Find(1)), Weight: 5000}, {Bucket: int32(s.Find(2)), Weight: 10000}},
 	}, c)
 	text := must(json.Marshal(c))
-	assert.JSONEq(t, `{"referenceTimestamp":"2023-11-15T00:00:00Z","bucketWeights":{"36":5000,"49":10000},"totalWeight":1.50009}`, string(text))
+	assert.JSONEq(t, `{"referenceTimestamp":"2023-11-15T00:00:00Z","bucketWeights":{"36":5000,"49":10000},"totalWeight":1.500091552734375}`, string(text))
 	var read histogram.Checkpoint
 	require.NoError(t, json.Unmarshal(text, &read))
 	assert.Equal(t, c, read)
 
 	loaded, err := histogram.Load(s, read)
 	require.NoError(t, err)
-	assert.Equal(t, 1.50009, loaded.Total())
-	assert.Equal(t, 1.50009/15000*5000, loaded.Weight(36))
+	assert.Equal(t, 1.500091552734375, loaded.Total())
+	assert.Equal(t, 1.500091552734375/15000*5000, loaded.Weight(36))
 	assert.Equal(t, h.Percentile(0.3), loaded.Percentile(0.3))
 	assert.Equal(t, day, loaded.Reference())
 
@@ -90,7 +90,7 @@ func TestUnmarshalRefused(t *testing.T) {
 
 // FuzzLoad wants of any text an error, or a histogram that works and whose checkpoint reads back as it was.
 func FuzzLoad(f *testing.F) {
-	f.Add([]byte(`{"referenceTimestamp":"2023-11-15T00:00:00Z","bucketWeights":{"36":5000,"49":10000},"totalWeight":1.50009}`))
+	f.Add([]byte(`{"referenceTimestamp":"2023-11-15T00:00:00Z","bucketWeights":{"36":5000,"49":10000},"totalWeight":1.500091552734375}`))
 	f.Add([]byte(`{"referenceTimestamp":null,"bucketWeights":{"0":0,"175":1},"totalWeight":1e-9}`))
 	f.Add([]byte(`{"referenceTimestamp":"9999-01-01T00:00:00Z","bucketWeights":{"-1":1}}`))
 	f.Add([]byte(`{"bucketWeights":{"1":4294967295,"01":1},"totalWeight":1e40}`))
