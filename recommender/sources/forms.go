@@ -96,15 +96,16 @@ func agentCertainty(shared float64) string {
 // device does not count twice. The agent's own high-water mark is of all time: it is taken where it rose within the window.
 func gpuMemory() []form {
 	const (
-		used  = "gpu_pod_memory_used_bytes{$sel}"
-		peak  = "max by ($by, uuid) (gpu_pod_memory_peak_bytes{$sel})"
-		peak0 = "max by ($by, uuid) (gpu_pod_memory_peak_bytes{$sel} offset $w)"
+		used   = "gpu_pod_memory_used_bytes{$sel}"
+		high   = "gpu_pod_memory_peak_bytes{$sel}"
+		peak   = "max by ($by, uuid) (" + high + ")"
+		before = "max by ($by, uuid) (" + high + " offset $w)"
 	)
 	list := []form{{
-		names: plain(), present: []string{used},
+		names: plain(), present: []string{used, high},
 		exprs: []string{
 			"max_over_time((sum by ($by) (max by ($by, uuid) (" + used + ")))[$w:$r])",
-			"sum by ($by) (" + peak + " unless (" + peak0 + " >= " + peak + "))",
+			"sum by ($by) (" + peak + " unless (" + before + " >= " + peak + "))",
 		},
 		certainty: agentCertainty(0.9),
 	}}
