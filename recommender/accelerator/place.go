@@ -66,6 +66,9 @@ func Place(nodes []Node, demands []Demand) Plan {
 	if why := shortage(boards, demands); why != "" {
 		return Plan{Proven: true, Why: why}
 	}
+	if len(demands) == 1 && demands[0].PerNode <= 1 {
+		return spread(boards, demands[0])
+	}
 	for _, change := range []bool{false, true} {
 		s := search{boards: boards, items: flatten(demands), change: change, steps: max(1000, mostWork/len(boards)), seen: map[string]bool{}}
 		if s.run(0) {
@@ -80,12 +83,51 @@ func Place(nodes []Node, demands []Demand) Plan {
 	return Plan{}
 }
 
+// spread places devices of one size, which do not get in each other's way except on the same GPU: there is room (shortage has looked), and
+// no search is needed. What fits without a change comes first.
+func spread(boards []*slot, d Demand) Plan {
+	var as []Assignment
+	give := func(s *slot, count int, repartition bool) {
+		if count > 0 {
+			as = append(as, Assignment{Node: s.node, GPU: s.gpu.Name, Workload: d.Workload, Size: d.Size, Count: count, Repartition: repartition})
+		}
+	}
+	left, total := d.Count, 0
+	given := make([]int, len(boards))
+	for i, s := range boards {
+		if s.same(d) {
+			given[i] = s.ready(d)
+			total += given[i]
+		}
+	}
+	for i, s := range boards {
+		if total < d.Count && s.same(d) {
+			if room := s.room(d); room > given[i] {
+				count := min(left, room)
+				give(s, count, count > given[i])
+				left -= count
+				total += room - given[i] // the idle instances of this GPU are counted in room
+				continue
+			}
+		}
+		count := min(left, given[i])
+		give(s, count, false)
+		left -= count
+	}
+	return Plan{OK: true, Proven: true, Assignments: as, Why: describe(as)}
+}
+
 // survey makes boards of the nodes' GPUs.
 func survey(nodes []Node) []*slot {
 	var slots []*slot
+	models := map[string]Model{}
 	for _, node := range nodes {
 		for _, gpu := range node.GPUs {
-			model, _ := Find(gpu.Model)
+			model, seen := models[gpu.Model]
+			if !seen {
+				model, _ = Find(gpu.Model)
+				models[gpu.Model] = model
+			}
 			s := &slot{node: node.Name, gpu: gpu, model: model, replicas: gpu.BusyReplicas, whole: gpu.Busy}
 			s.board.model = &s.model
 			for _, instance := range gpu.Instances {
@@ -194,11 +236,23 @@ func clash(demands []Demand, proven bool) string {
 	return fmt.Sprintf("does not fit: no node has the %d devices of a pod together", max(1, demands[0].PerNode))
 }
 
+// ready is how many of a demand's devices a GPU can give as it is.
+func (s *slot) ready(d Demand) int {
+	n := 0
+	for at := *s; ; n++ {
+		moves := at.moves(d.Size, false)
+		if len(moves) == 0 {
+			return n
+		}
+		moves[0].apply(&at)
+	}
+}
+
 // room is how many of a demand's devices a GPU can hold alone, if its layout may change.
 func (s *slot) room(d Demand) int {
 	switch d.Size.Sharing {
 	case MIG:
-		if s.whole || s.replicas > 0 || s.broken {
+		if s.whole || s.replicas > 0 || s.broken || !s.gpu.MIG && s.gpu.Replicas > 1 {
 			return 0
 		}
 		return Room(s.model, s.gpu.Instances, d.Size.Profile)
@@ -209,7 +263,7 @@ func (s *slot) room(d Demand) int {
 		return s.gpu.Replicas - s.replicas
 	case Whole:
 	}
-	if s.free() {
+	if s.free() && s.gpu.Replicas <= 1 {
 		return 1
 	}
 	return 0
