@@ -249,10 +249,15 @@ func (l layout) setting(s Size, kv float64) float64 {
 	if s.Sharing != TimeSlicing {
 		least = max(least, min(l.fraction, l.most(bytes)))
 	}
-	if up := math.Ceil(least*100-1e-9) / 100; up <= l.most(bytes) {
+	// Rounded up, or, where there is not that much room, down to what still holds the need.
+	most := l.most(bytes)
+	if up := math.Ceil(least*100-1e-9) / 100; up <= most {
 		return up
 	}
-	return l.most(bytes)
+	if down := math.Floor(most*1e4) / 1e4; down >= least {
+		return down
+	}
+	return most
 }
 
 func gib(bytes float64) string {

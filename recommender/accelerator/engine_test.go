@@ -18,7 +18,7 @@ func machine(kind accelerator.EngineKind, weights, working, device, fraction flo
 	case accelerator.VLLM:
 		return fraction*device - weights - working
 	case accelerator.SGLang:
-		if (1-fraction)*device < working {
+		if (1-fraction)*device < working*(1-1e-9) {
 			return -1
 		}
 		return fraction*device - weights
