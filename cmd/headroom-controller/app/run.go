@@ -9,8 +9,8 @@ import (
 	"github.com/go-logr/logr"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	vpav1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -46,6 +46,11 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 	if err := register(m, c, o); err != nil {
 		return err
 	}
+	if o.Recommend.Enabled {
+		if err := addRecommender(m, o, silent{}, logger); err != nil {
+			return err
+		}
+	}
 	return m.Start(ctx)
 }
 
@@ -55,6 +60,9 @@ func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.M
 		return nil, err
 	}
 	if err := v1alpha1.AddToScheme(known); err != nil {
+		return nil, err
+	}
+	if err := vpav1.AddToScheme(known); err != nil {
 		return nil, err
 	}
 	renew := o.LeaseDuration * 2 / 3
@@ -70,32 +78,9 @@ func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.M
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slim}},
 		},
-		// Checkpoints are read once and written every five minutes: no reason to keep every ConfigMap of the cluster in memory.
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}}}},
+		// Checkpoints are read once and written every some minutes: no reason to keep every ConfigMap of the cluster in memory.
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &vpav1.VerticalPodAutoscalerCheckpoint{}}}},
 	})
-}
-
-// slim keeps of a pod what package kube reads: of thousands the rest would be most of the memory.
-func slim(object any) (any, error) {
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Labels: pod.Labels,
-		OwnerReferences: pod.OwnerReferences, CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
-	}}
-	if cost, ok := pod.Annotations[corev1.PodDeletionCost]; ok {
-		out.Annotations = map[string]string{corev1.PodDeletionCost: cost}
-	}
-	out.Spec.NodeName = pod.Spec.NodeName
-	out.Spec.Containers = make([]corev1.Container, len(pod.Spec.Containers)) // their number counts
-	out.Status.Phase, out.Status.Conditions = pod.Status.Phase, pod.Status.Conditions
-	for i := range pod.Status.ContainerStatuses {
-		s := &pod.Status.ContainerStatuses[i]
-		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses, corev1.ContainerStatus{Name: s.Name, State: s.State})
-	}
-	return out, nil
 }
 
 func newController(config *rest.Config, o *Options, m manager.Manager, logger *slog.Logger) (*kube.Controller, error) {
