@@ -103,8 +103,7 @@ func (w *workload) pass(to map[recommender.Key]*recommender.Usage, o observation
 	case ofStartup:
 		return u.AddStartup(o.at, o.value)
 	case ofKill:
-		u.AddOOM(o.at, o.value)
-		return true
+		return u.AddOOM(o.at, o.value, now)
 	default:
 		return u.Add(o.at, o.value, o.certainty, now)
 	}
