@@ -66,13 +66,13 @@ func limited(name string) string {
 func (id workloadID) text() string { return id.Group + "/" + id.Kind + "/" + id.Name }
 
 // open begins with workloads: with their checkpoints, and else with their past where the Source has one.
-func (c *Controller) open(ctx context.Context, s *survey, fresh []*workload, now time.Time) error {
+func (c *Controller) open(ctx context.Context, fresh []*workload, now time.Time) error {
 	var group errgroup.Group
 	group.SetLimit(readers)
 	errs := make([]error, len(fresh))
 	for i, w := range fresh {
 		group.Go(func() error {
-			errs[i] = c.restore(ctx, w, s.claims[w.id], now)
+			errs[i] = c.restore(ctx, w, now)
 			return nil
 		})
 	}
@@ -103,14 +103,9 @@ func (sp *space) podsOf(w *workload) []string {
 }
 
 // restore reads a workload's checkpoint. The error is that of the API server.
-func (c *Controller) restore(ctx context.Context, w *workload, cl *claim, now time.Time) error {
+func (c *Controller) restore(ctx context.Context, w *workload, now time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if cl != nil && cl.stock {
-		if err := c.restoreStock(ctx, w, cl); err != nil {
-			return err
-		}
-	}
 	var found corev1.ConfigMap
 	err := c.opts.Client.Get(ctx, client.ObjectKey{Namespace: w.id.Namespace, Name: checkpointOf(w.id)}, &found)
 	from := time.Time{}
@@ -144,7 +139,7 @@ func (w *workload) load(m *corev1.ConfigMap) time.Time {
 		w.keep.foreign = fmt.Errorf("ConfigMap %s: %w; it is left as it is: delete it to begin anew", m.Name, err)
 		return time.Time{}
 	}
-	w.usages, w.keep.since = read.Usages, read.At
+	w.usages, w.keep.since, w.restoredStock = read.Usages, read.At, m.BinaryData[stockKey]
 	if w.usages == nil {
 		w.usages = map[recommender.Key]*recommender.Usage{}
 	}
@@ -154,11 +149,11 @@ func (w *workload) load(m *corev1.ConfigMap) time.Time {
 // save writes the checkpoint of a workload, if there is something new in it.
 func (c *Controller) save(ctx context.Context, w *workload, write writing) error {
 	w.mu.Lock()
-	stock := c.encodeStock(w)
+	points, whole := w.stock.encode(c.opts.Now())
 	encoded, skip, err := w.encode(c.opts.Now())
 	w.mu.Unlock()
 	if !skip {
-		failed := write(ctx, "checkpoint", func(ctx context.Context) error { return c.put(ctx, w, encoded) })
+		failed := write(ctx, "checkpoint", func(ctx context.Context) error { return c.put(ctx, w, encoded, whole) })
 		w.mu.Lock()
 		w.keep.failed = failed
 		w.keep.dirty = w.keep.dirty || failed != nil
@@ -167,7 +162,7 @@ func (c *Controller) save(ctx context.Context, w *workload, write writing) error
 			err = fmt.Errorf("cannot write the checkpoint of %s: %w", w.id, failed)
 		}
 	}
-	return errors.Join(err, c.saveStock(ctx, w, stock, write))
+	return errors.Join(err, c.saveStock(ctx, w, points, write))
 }
 
 // encode returns the bytes of a checkpoint; skip says that none is to be written.
@@ -185,7 +180,7 @@ func (w *workload) encode(now time.Time) (b []byte, skip bool, err error) {
 }
 
 // put writes a ConfigMap, unless there is one that must be kept.
-func (c *Controller) put(ctx context.Context, w *workload, encoded []byte) error {
+func (c *Controller) put(ctx context.Context, w *workload, encoded, whole []byte) error {
 	key := client.ObjectKey{Namespace: w.id.Namespace, Name: checkpointOf(w.id)}
 	owner := c.ownerOf(w)
 	var found corev1.ConfigMap
@@ -212,6 +207,9 @@ func (c *Controller) put(ctx context.Context, w *workload, encoded []byte) error
 	}
 	found.Data = map[string]string{workloadKey: w.id.text()}
 	found.BinaryData = map[string][]byte{checkpointKey: encoded}
+	if len(whole) > 0 {
+		found.BinaryData[stockKey] = whole
+	}
 	if owner != nil {
 		found.OwnerReferences = []metav1.OwnerReference{*owner}
 	}

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"headroom.dev/headroom/recommender"
+	"headroom.dev/headroom/recommender/vpa"
 )
 
 const (
@@ -44,7 +45,8 @@ const (
 
 // Source has what containers use. Its methods are safe for concurrent use.
 type Source interface {
-	// Samples returns the newest samples of all containers of a namespace. What is served twice may be returned twice.
+	// Samples returns the newest samples of all containers of a namespace, of all namespaces for "". What is served twice may be
+	// returned twice. With an error there may be some samples.
 	Samples(ctx context.Context, namespace string) ([]recommender.Sample, error)
 	// Past yields what was, oldest first, in parts. Errors are errors.ErrUnsupported where there is no such server.
 	Past(ctx context.Context, of recommender.Past, yield func([]recommender.Sample) error) error
@@ -77,25 +79,25 @@ type Options struct {
 type Controller struct {
 	opts    Options
 	metrics *published
+	model   *vpa.Model
 	writes  flowcontrol.RateLimiter
 	jobs    workqueue.TypedRateLimitingInterface[job]
 	fills   workqueue.TypedRateLimitingInterface[workloadID]
 	kicked  chan struct{}
 
 	// Of the pass alone.
-	owners  owners
-	spaces  map[string]*space
-	count   uint64 // of passes
-	hasVPA  bool
-	nodeFor map[string]node
+	owners owners
+	spaces map[string]*space
+	count  uint64 // of passes
+	hasVPA bool
+	said   string // of what was wrong with the last pass
 
 	mu        sync.Mutex
 	workloads map[workloadID]*workload
 	objects   map[job]*object
 	hpas      map[workloadID]*autoscalingv2.HorizontalPodAutoscaler
 	trouble   map[string]string // namespace → why it has no samples
-	nodes     []node
-	noPast    bool // the Source knows no past
+	noPast    bool              // the Source knows no past
 }
 
 // jobKind says what a job is about.
@@ -125,7 +127,6 @@ type object struct {
 	looked     time.Time // when it was last looked at
 	written    time.Time
 	valid      bool // it has a recommendation
-	said       string
 }
 
 // New makes a Controller.
@@ -134,9 +135,13 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot expose the recommender's metrics: %w", err)
 	}
+	model, err := vpa.New(vpa.DefaultConfig())
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the VPA's estimator: %w", err)
+	}
 	retry := max(o.Interval/4, time.Second)
 	c := &Controller{
-		opts: o, metrics: p, kicked: make(chan struct{}, 1),
+		opts: o, metrics: p, model: model, kicked: make(chan struct{}, 1),
 		writes: flowcontrol.NewTokenBucketRateLimiter(float32(o.WritesPerSecond), max(int(o.WritesPerSecond), 1)),
 		jobs: workqueue.NewTypedRateLimitingQueueWithConfig(workqueue.NewTypedItemExponentialFailureRateLimiter[job](retry, 5*time.Minute),
 			workqueue.TypedRateLimitingQueueConfig[job]{}),
@@ -208,10 +213,14 @@ func (c *Controller) run(ctx context.Context, sample bool) {
 	if sample {
 		c.metrics.pass.Observe(time.Since(began).Seconds())
 	}
+	said := ""
 	if err != nil && ctx.Err() == nil {
 		c.metrics.errors.WithLabelValues("pass").Inc()
-		c.opts.Log.Warn("a pass of the recommender is incomplete", "err", err)
+		if said = oneLine(err); said != c.said { // once, not every minute
+			c.opts.Log.Warn("a pass of the recommender is incomplete", "err", err)
+		}
 	}
+	c.said = said
 }
 
 // work does one job; false at the end.

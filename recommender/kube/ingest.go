@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/recommender"
 )
 
@@ -25,6 +26,9 @@ const future = 10 * time.Minute
 // take gives samples to the usages of their workloads.
 func (c *Controller) take(namespace string, samples []recommender.Sample, now time.Time) {
 	sp := c.spaces[namespace]
+	if sp == nil {
+		return // nobody asks about it
+	}
 	taken, refused := map[recommender.Resource]int{}, map[string]int{}
 	for i := range samples {
 		s := &samples[i]
@@ -55,6 +59,9 @@ const again = "again"
 func (p *pod) take(s *recommender.Sample, now time.Time) string {
 	place := placeOf(s.Resource)
 	co := p.find(s.Container.Container)
+	if s.Container.Container == "" {
+		co = p.engine()
+	}
 	switch {
 	case place < 0:
 		return "resource"
@@ -74,7 +81,9 @@ func (p *pod) take(s *recommender.Sample, now time.Time) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.tell(o, now) {
-		w.stock.add(s, now)
+		if co.kind == v1alpha1.TypeContainer {
+			w.stock.add(s, p.uid)
+		}
 		return ""
 	}
 	switch {
@@ -116,7 +125,9 @@ func (c *Controller) follow(ctx context.Context, p *pod, o *corev1.Pod, now time
 		if k.at.After(w.keep.since) { // else the checkpoint has it
 			key := recommender.Key{Container: k.container, Class: p.class, Resource: recommender.Memory}
 			w.tell(observation{what: ofKill, key: key, at: k.at, value: k.limit}, now)
-			w.stock.kill(o, k)
+			if co.kind == v1alpha1.TypeContainer {
+				w.stock.kill(o, k)
+			}
 		}
 	}
 }

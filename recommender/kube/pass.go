@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -153,7 +154,10 @@ func (c *Controller) remember(s *survey) {
 		id := idOf(v.Namespace, targetOf(v))
 		cl := s.claimOf(id)
 		cl.vpas = append(cl.vpas, client.ObjectKeyFromObject(v))
-		cl.stock = cl.stock || v.Annotations[annotationEstimator] == estimatorVPA
+		if v.Annotations[annotationEstimator] == estimatorVPA {
+			cl.stock = true
+			cl.stockVPAs = append(cl.stockVPAs, vpaObject{client.ObjectKeyFromObject(v), v.UID})
+		}
 		c.noted(job{kind: jobVPA, name: client.ObjectKeyFromObject(v)}, id, v.Generation, "")
 	}
 	maps.DeleteFunc(c.objects, func(_ job, o *object) bool { return o.seen != c.count })
@@ -172,11 +176,8 @@ func (s *survey) claimOf(id workloadID) *claim {
 func (c *Controller) noted(j job, id workloadID, generation int64, duplicate string) {
 	o := c.objects[j]
 	if o == nil || o.id != id || o.generation != generation || o.duplicate != duplicate {
-		fresh := &object{id: id, generation: generation, duplicate: duplicate}
-		if o != nil {
-			fresh.said = o.said
-		}
-		c.objects[j], o = fresh, fresh
+		o = &object{id: id, generation: generation, duplicate: duplicate}
+		c.objects[j] = o
 	}
 	o.seen = c.count
 }
@@ -252,7 +253,7 @@ func (c *Controller) attend(ctx context.Context, s *survey, objects map[string][
 			fresh = append(fresh, w)
 		}
 	}
-	err := c.open(ctx, s, fresh, now)
+	err := errors.Join(c.open(ctx, fresh, now), c.openStock(ctx, s))
 	counts := map[*workload]int32{}
 	for namespace, list := range objects {
 		sp := c.spaces[namespace]
@@ -265,7 +266,15 @@ func (c *Controller) attend(ctx context.Context, s *survey, objects map[string][
 				}
 			}
 		}
-		maps.DeleteFunc(sp.pods, func(_ string, p *pod) bool { return p.seen != c.count })
+		maps.DeleteFunc(sp.pods, func(_ string, p *pod) bool {
+			if p.seen == c.count {
+				return false
+			}
+			p.workload.mu.Lock()
+			defer p.workload.mu.Unlock()
+			p.workload.stock.left(p.uid)
+			return true
+		})
 	}
 	c.recount(s, counts)
 	c.metrics.containers.Set(float64(running))
@@ -376,50 +385,66 @@ func (c *Controller) schedule(s *survey, now time.Time, sampled bool) {
 	}
 }
 
-// sample takes the Source's newest samples of every namespace.
+// separate is for how many namespaces the Source is asked one by one; for more it is asked for all at once.
+const separate = 4
+
+// sample takes the Source's newest samples of every namespace with pods that are asked about.
 func (c *Controller) sample(ctx context.Context, now time.Time) error {
-	type answer struct {
-		namespace string
-		samples   []recommender.Sample
-		err       error
-	}
 	ctx, cancel := context.WithTimeout(ctx, max(c.opts.Interval, 10*time.Second))
 	defer cancel()
-	var group errgroup.Group
-	group.SetLimit(readers)
-	answers := make(chan answer, readers)
-	go func() {
-		defer close(answers)
-		for _, namespace := range slices.Sorted(maps.Keys(c.names())) {
-			group.Go(func() error {
-				samples, err := c.opts.Source.Samples(ctx, namespace)
-				answers <- answer{namespace, samples, err}
-				return nil
-			})
+	var names []string
+	for name, sp := range c.spaces {
+		if len(sp.pods) > 0 {
+			names = append(names, name)
 		}
-		_ = group.Wait() // none returns an error
-	}()
+	}
+	slices.Sort(names)
+	if len(names) > separate {
+		samples, err := c.opts.Source.Samples(ctx, "")
+		for namespace, part := range byNamespace(samples) {
+			c.take(namespace, part, now)
+		}
+		c.answered(names, err)
+		return err
+	}
 	var errs []error
-	for a := range answers {
-		c.take(a.namespace, a.samples, now)
-		c.mu.Lock()
-		delete(c.trouble, a.namespace)
-		if a.err != nil {
-			c.trouble[a.namespace] = a.err.Error()
-			errs = append(errs, fmt.Errorf("namespace %s: %w", a.namespace, a.err))
-		}
-		c.mu.Unlock()
+	for _, name := range names {
+		samples, err := c.opts.Source.Samples(ctx, name)
+		c.take(name, samples, now)
+		c.answered([]string{name}, err)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// names are those of the namespaces with pods to ask about.
-func (c *Controller) names() map[string]bool {
-	names := map[string]bool{}
-	for name, sp := range c.spaces {
-		if len(sp.pods) > 0 {
-			names[name] = true
+// answered remembers why namespaces have no samples, for their objects.
+func (c *Controller) answered(names []string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		delete(c.trouble, name)
+		if err != nil {
+			c.trouble[name] = oneLine(err)
 		}
 	}
-	return names
+}
+
+// oneLine is an error in one line.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// byNamespace parts samples, which keep their order.
+func byNamespace(samples []recommender.Sample) map[string][]recommender.Sample {
+	sizes := map[string]int{}
+	for i := range samples {
+		sizes[samples[i].Container.Namespace]++
+	}
+	parts := make(map[string][]recommender.Sample, len(sizes))
+	for i := range samples {
+		name := samples[i].Container.Namespace
+		if parts[name] == nil {
+			parts[name] = make([]recommender.Sample, 0, sizes[name])
+		}
+		parts[name] = append(parts[name], samples[i])
+	}
+	return parts
 }

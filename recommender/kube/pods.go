@@ -66,6 +66,7 @@ type pod struct {
 type container struct {
 	name string
 	kind v1alpha1.ContainerType
+	gpu  bool             // it has one, or a part of one
 	oom  int64            // when the last kill that was counted happened, in seconds since 1970
 	last [resources]int64 // when the newest sample was taken, in nanoseconds since 1970
 }
@@ -86,7 +87,7 @@ func (p *pod) follow(o *corev1.Pod) {
 	if len(p.containers) == 0 {
 		p.containers = make([]container, 0, len(o.Spec.Containers)+len(o.Spec.InitContainers))
 		each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
-			p.containers = append(p.containers, container{name: c.Name, kind: kind})
+			p.containers = append(p.containers, container{name: c.Name, kind: kind, gpu: hasGPU(c)})
 		})
 	}
 	p.started = started(o)
@@ -98,6 +99,36 @@ func (p *pod) follow(o *corev1.Pod) {
 	}
 	// A pod that is Ready no more, and whose containers have not begun anew since, is in trouble: what it uses then counts.
 	p.starting = p.started.IsZero() || !since.After(p.started)
+}
+
+// hasGPU says whether a container has a GPU, a part of one, or something of a claim.
+func hasGPU(c *corev1.Container) bool {
+	for name := range c.Resources.Limits {
+		if strings.HasPrefix(string(name), gpuPrefix) {
+			return true
+		}
+	}
+	return len(c.Resources.Claims) > 0
+}
+
+// gpuPrefix is that of the extended resources of NVIDIA's device plugin.
+const gpuPrefix = "nvidia.com/"
+
+// engine is the container of an inference engine, whose figures do not tell it: the one that has GPUs, else the only one.
+func (p *pod) engine() *container {
+	var found *container
+	for i := range p.containers {
+		co := &p.containers[i]
+		switch {
+		case co.gpu:
+			return co
+		case co.kind == v1alpha1.TypeContainer && found != nil:
+			return nil
+		case co.kind == v1alpha1.TypeContainer:
+			found = co
+		}
+	}
+	return found
 }
 
 // readiness says whether a pod is Ready, and since when it is or is not.
@@ -169,6 +200,7 @@ type kill struct {
 	container string
 	at        time.Time
 	limit     float64 // bytes: the limit, else the request, or what was used; 0 where none is known
+	evicted   bool    // by the kubelet, not killed by the kernel
 }
 
 // kills are the kills that a pod's status tells of, oldest first.
@@ -178,7 +210,7 @@ func kills(o *corev1.Pod) []kill {
 		for i := range statuses {
 			for _, state := range []corev1.ContainerState{statuses[i].LastTerminationState, statuses[i].State} {
 				if t := state.Terminated; t != nil && t.Reason == "OOMKilled" && !t.FinishedAt.IsZero() {
-					list = append(list, kill{statuses[i].Name, t.FinishedAt.Time, memoryBound(o, statuses[i].Name)})
+					list = append(list, kill{statuses[i].Name, t.FinishedAt.Time, memoryBound(o, statuses[i].Name), false})
 				}
 			}
 		}
@@ -222,7 +254,7 @@ func evictions(o *corev1.Pod) []kill {
 		used, err := resource.ParseQuantity(m[2])
 		requested, err2 := resource.ParseQuantity(m[3])
 		if err == nil && err2 == nil && used.Cmp(requested) > 0 {
-			list = append(list, kill{m[1], at, used.AsApproximateFloat64()})
+			list = append(list, kill{m[1], at, used.AsApproximateFloat64(), true})
 		}
 	}
 	return list

@@ -139,6 +139,7 @@ func (c *Controller) fillVPA(ctx context.Context, w *workload, v *vpav1.Vertical
 		set.remove(vpav1.FetchingHistory)
 	}
 	list, left, why := c.containersOf(w, v, hpa, now)
+	kept := w.unsaved(v.Name)
 	if len(list) == 0 {
 		v.Status.Recommendation = nil
 		if left == "" && reason == "" && why != "" {
@@ -147,7 +148,7 @@ func (c *Controller) fillVPA(ctx context.Context, w *workload, v *vpav1.Vertical
 		if left != "" {
 			reason, message = reasonAutoscaled, left
 		}
-		set.off(vpav1.RecommendationProvided, reason, message)
+		set.off(vpav1.RecommendationProvided, reason, joined(message, kept))
 		return nil
 	}
 	v.Status.Recommendation = &vpav1.RecommendedPodResources{ContainerRecommendations: list}
@@ -156,8 +157,35 @@ func (c *Controller) fillVPA(ctx context.Context, w *workload, v *vpav1.Vertical
 	} else {
 		reason, message = "", ""
 	}
-	set.on(vpav1.RecommendationProvided, reason, message)
+	if kept != "" && reason == "" {
+		reason = v1alpha1.ReasonCheckpoint
+	}
+	set.on(vpav1.RecommendationProvided, reason, joined(message, kept))
 	return nil
+}
+
+// joined puts two remarks together, of which either may be missing.
+func joined(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
+
+// unsaved says why what is learnt for a VPA is not kept, "" if it is. Caller holds the lock.
+func (w *workload) unsaved(name string) string {
+	var texts []string
+	if err := w.keep.problem(); err != nil {
+		texts = append(texts, oneLine(err))
+	}
+	if w.stock != nil {
+		for _, container := range w.stock.containers() {
+			if err := w.stock.foreign[name+"-"+container]; err != nil {
+				texts = append(texts, oneLine(err))
+			}
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // reasonAutoscaled is that of the condition RecommendationProvided where a resource is left out because of an HPA.
@@ -197,6 +225,11 @@ func (c *Controller) containersOf(w *workload, v *vpav1.VerticalPodAutoscaler, h
 	for i := range w.templates {
 		t := &w.templates[i]
 		policy := policyOf(v, t.name)
+		if w.stock != nil {
+			if err := w.stock.follow(t.name, &policy, now); err != nil {
+				why = err.Error()
+			}
+		}
 		if t.kind != v1alpha1.TypeContainer || policy.Mode != nil && *policy.Mode == vpav1.ContainerScalingModeOff {
 			continue // the stock admission controller sets no other containers' requests
 		}
@@ -256,7 +289,10 @@ type estimated struct{ target, lower, upper *resource.Quantity }
 // forVPA estimates one resource of a container, over all node classes of a DaemonSet the most.
 func (w *workload) forVPA(v *vpav1.VerticalPodAutoscaler, wish *wishes, container string, r recommender.Resource, now time.Time) (e estimated, missing string) {
 	if v.Annotations[annotationEstimator] == estimatorVPA {
-		return w.stock.forVPA(container, r, w.running())
+		if w.stock == nil {
+			return e, "the checkpoints have not been read yet"
+		}
+		return w.stock.forVPA(v, container, r, w.count(v))
 	}
 	missing = "there are no samples of " + string(r) + " yet"
 	for _, class := range w.classes(container) {
@@ -287,6 +323,17 @@ func (w *workload) forVPA(v *vpav1.VerticalPodAutoscaler, wish *wishes, containe
 		missing = ""
 	}
 	return e, missing
+}
+
+// count is among how many containers the VPA divides its floors: those that it recommends for, and of which it knows something.
+func (w *workload) count(v *vpav1.VerticalPodAutoscaler) int {
+	n := 0
+	for name := range w.stock.of {
+		if p := policyOf(v, name); p.Mode == nil || *p.Mode != vpav1.ContainerScalingModeOff {
+			n++
+		}
+	}
+	return n
 }
 
 // recommendedContainer adds methods to the VPA's type.

@@ -45,8 +45,10 @@ type workload struct {
 	keep      keeping
 	filling   bool   // from the past; what is observed meanwhile is held back
 	restored  []byte // the checkpoint that was read, until the past has been added to it
-	held      []observation
-	overflown bool
+	// restoredStock is the VPA's part of the checkpoint, until somebody asks for it.
+	restoredStock []byte
+	held          []observation
+	overflown     bool
 }
 
 // newWorkload makes one of which nothing is known.
@@ -156,4 +158,12 @@ type claim struct {
 	rr    types.NamespacedName // the ResourceRecommendation that is about it; its name is empty if there is none
 	vpas  []types.NamespacedName
 	stock bool // the VPA's own numbers are asked for
+	// stockVPAs are the VPAs that ask for them.
+	stockVPAs []vpaObject
+}
+
+// vpaObject is a VerticalPodAutoscaler.
+type vpaObject struct {
+	types.NamespacedName
+	uid types.UID
 }

@@ -39,7 +39,11 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}
-	c, err := newController(config, o, m, logger)
+	p, err := newPlane(config, o)
+	if err != nil {
+		return err
+	}
+	c, err := newController(config, o, m, p, logger)
 	if err != nil {
 		return err
 	}
@@ -47,7 +51,11 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 		return err
 	}
 	if o.Recommend.Enabled {
-		if err := addRecommender(m, o, silent{}, logger); err != nil {
+		source, err := newUsage(p.api, p.server, metrics.Registry)
+		if err != nil {
+			return err
+		}
+		if err := addRecommender(m, o, source, logger); err != nil {
 			return err
 		}
 	}
@@ -83,24 +91,31 @@ func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.M
 	})
 }
 
-func newController(config *rest.Config, o *Options, m manager.Manager, logger *slog.Logger) (*kube.Controller, error) {
-	targets, err := kube.NewScales(config, m.GetRESTMapper())
-	if err != nil {
-		return nil, err
-	}
+// newPlane makes the view of the metric plane.
+func newPlane(config *rest.Config, o *Options) (*plane, error) {
 	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for metrics: %w", err)
 	}
 	p := &plane{api: clients.Discovery().RESTClient()}
-	opts := kube.Options{
-		Client: m.GetClient(), Targets: targets, Metrics: p, Period: o.Period, Now: time.Now,
-		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,
-	}
 	if o.Prometheus.URL != "" {
 		if p.server, err = promapi.NewClient(o.Prometheus.ClientOptions); err != nil {
 			return nil, fmt.Errorf("cannot use --prometheus-url: %w", err)
 		}
+	}
+	return p, nil
+}
+
+func newController(config *rest.Config, o *Options, m manager.Manager, p *plane, logger *slog.Logger) (*kube.Controller, error) {
+	targets, err := kube.NewScales(config, m.GetRESTMapper())
+	if err != nil {
+		return nil, err
+	}
+	opts := kube.Options{
+		Client: m.GetClient(), Targets: targets, Metrics: p, Period: o.Period, Now: time.Now,
+		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,
+	}
+	if p.server != nil {
 		opts.Historian = p
 	}
 	return kube.New(opts)
