@@ -118,20 +118,25 @@ func (o *owners) climb(ctx context.Context, pod *corev1.Pod, now time.Time) *own
 	ref := *controllerOf(pod)
 	first := linkOf(pod.Namespace, ref)
 	if d, ok := deploymentOf(pod, &ref); ok {
-		if found, err := o.read(ctx, d); err == nil {
+		found, err := o.read(ctx, d)
+		switch {
+		case err == nil:
 			d.uid = found.UID
 			return o.climbFrom(ctx, d, found, now)
+		case passing(err):
+			return &owned{again: now}
 		}
 	}
 	found, err := o.read(ctx, first)
-	if err != nil {
-		out := &owned{top: first}
-		if !gone(err) {
-			out.again = now.Add(ownerRetry)
-		}
-		return out
+	switch {
+	case err == nil:
+		return o.climbFrom(ctx, first, found, now)
+	case gone(err):
+		return &owned{top: first}
+	case passing(err):
+		return &owned{again: now}
 	}
-	return o.climbFrom(ctx, first, found, now)
+	return &owned{top: first, again: now.Add(ownerRetry)}
 }
 
 func (o *owners) climbFrom(ctx context.Context, at link, found *metav1.PartialObjectMetadata, now time.Time) *owned {
@@ -153,6 +158,9 @@ func (o *owners) climbFrom(ctx context.Context, at link, found *metav1.PartialOb
 			out.top, certain = at, true
 		case !certain && err == nil && at.id.Kind != "Pod":
 			out.top = at
+		}
+		if err != nil && passing(err) && !scalable {
+			return &owned{again: now}
 		}
 		if err != nil {
 			out.again = now.Add(ownerRetry)
@@ -183,6 +191,12 @@ func deploymentOf(pod *corev1.Pod, ref *metav1.OwnerReference) (link, bool) {
 // gone says whether an owner is not there any more, however often one asks.
 func gone(err error) bool {
 	return apierrors.IsNotFound(err) || errors.Is(err, errAnother)
+}
+
+// passing says whether an error is of the API server's state rather than of the owner: the chain is not known then, and the pod
+// belongs to no workload, lest it is counted to a wrong one.
+func passing(err error) bool {
+	return !gone(err) && !apierrors.IsForbidden(err) && !meta.IsNoMatchError(err) && !apierrors.IsMethodNotSupported(err)
 }
 
 // read returns the metadata of an owner.

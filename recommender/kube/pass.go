@@ -303,7 +303,7 @@ func (c *Controller) workloadOf(s *survey, o *corev1.Pod) (w *workload, isNew bo
 		return nil, false
 	}
 	known := c.owners.known[ref.UID]
-	if known == nil || s.claims[known.top.id] == nil && !s.auto[o.Namespace] {
+	if known == nil || known.top.id.Name == "" || s.claims[known.top.id] == nil && !s.auto[o.Namespace] {
 		return nil, false
 	}
 	return c.demand(known.top)

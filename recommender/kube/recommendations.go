@@ -175,7 +175,7 @@ func (c *Controller) ready(w *workload, valid, all int, s *v1alpha1.ResourceReco
 	}
 	c.mu.Lock()
 	if trouble := c.trouble[w.id.Namespace]; trouble != "" {
-		notes = append(notes, "no new samples: "+trouble)
+		notes = append(notes, "some usage is missing: "+trouble)
 	}
 	c.mu.Unlock()
 	say := func(text string) string { return strings.Join(append([]string{text}, notes...), "; ") }
