@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"slices"
@@ -15,14 +16,17 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/meta/testrestmapper"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	vpav1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/recommender"
@@ -68,7 +72,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w := &world{
 		t: t, now: noon, samples: map[recommender.ContainerID]map[recommender.Resource]float64{}, reads: map[string]int{}, written: map[string]int{},
 	}
-	w.Client = fake.NewClientBuilder().WithScheme(known).
+	w.Client = fake.NewClientBuilder().WithScheme(known).WithTypeConverters(plain{managedfields.NewDeducedTypeConverter()}).
 		WithStatusSubresource(&v1alpha1.ResourceRecommendation{}, &vpav1.VerticalPodAutoscaler{}).WithObjects(objects...).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
@@ -102,6 +106,21 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w.restart()
 	return w
+}
+
+// plain turns objects into maps before fields are tracked: the tracker cannot compare maps by int, as checkpoints have.
+type plain struct{ managedfields.TypeConverter }
+
+func (p plain) ObjectToTyped(o runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	raw, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	u := &unstructured.Unstructured{}
+	if err := json.Unmarshal(raw, &u.Object); err != nil {
+		return nil, err
+	}
+	return p.TypeConverter.ObjectToTyped(u, opts...)
 }
 
 func (w *world) wrote(object client.Object) {
@@ -189,8 +208,21 @@ func (w *world) drain() {
 func (w *world) create(objects ...client.Object) {
 	w.t.Helper()
 	for _, o := range objects {
+		pod, isPod := o.DeepCopyObject().(*corev1.Pod)
 		require.NoError(w.t, w.Client.Create(w.t.Context(), o))
+		if isPod {
+			w.status(pod.Name, func(s *corev1.PodStatus) { *s = pod.Status })
+		}
 	}
+}
+
+// status changes a pod's.
+func (w *world) status(name string, change func(s *corev1.PodStatus)) {
+	w.t.Helper()
+	var p corev1.Pod
+	require.NoError(w.t, w.Get(w.t.Context(), client.ObjectKey{Namespace: "prod", Name: name}, &p))
+	change(&p.Status)
+	require.NoError(w.t, w.Status().Update(w.t.Context(), &p))
 }
 
 func (w *world) rr(name string) *v1alpha1.ResourceRecommendation {
