@@ -98,6 +98,8 @@ func (r *Report) page() *page {
 				one.Class = "v " + strings.ToLower(one.Text)
 			case c.key == keyWhy:
 				one.Class = "why"
+			case c.key == "risk-now", c.key == "risk-then", c.key == "now", c.key == "recommended":
+				one.Class = "n wrap"
 			case c.number:
 				one.Class = "n"
 			}

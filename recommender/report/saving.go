@@ -50,6 +50,14 @@ func (s *Saving) add(o *Saving) {
 	*s = savingOf(s.Cores+o.Cores, s.Memory+o.Memory, s.GPUs+o.GPUs, money)
 }
 
+func (s *Saving) negated() Saving {
+	money := s.Money
+	if money != nil {
+		money = new(-*money)
+	}
+	return savingOf(-s.Cores, -s.Memory, -s.GPUs, money)
+}
+
 // parts splits a saving into what is freed and what is needed on top.
 func (s *Saving) parts(p *Prices) (freed, added Saving) {
 	most := func(v float64) float64 { return math.Max(0, v) }

@@ -25,7 +25,8 @@ func (r *Report) Summary() []string {
 	if t.Recommended > 0 {
 		list = append(list, "The recommendations save "+r.sum(&t.Saving)+".")
 		if t.Added.any() {
-			list = append(list, "That is "+r.sum(&t.Freed)+" given back, and "+r.sum(&t.Added)+" where more is needed.")
+			more := t.Added.negated()
+			list = append(list, "That is "+r.sum(&t.Freed)+" given back, less "+r.sum(&more)+" where more is needed.")
 		}
 	}
 	switch {
@@ -126,7 +127,7 @@ func (r *Report) autoscalers() []string {
 			if m.Container != "" {
 				of += " of " + m.Container
 			}
-			list = append(list, clean(fmt.Sprintf("HorizontalPodAutoscaler %s/%s scales on %s: its target must go from %d%% to %d%% with the new requests. %s",
+			list = append(list, clean(fmt.Sprintf("HorizontalPodAutoscaler %s/%s scales on %s: its target must go from %d%% to %d%% with the new requests: %s",
 				w.Namespace, w.Autoscaler.Name, of, m.Now, m.Recommended, w.Autoscaler.Message)))
 		}
 	}
