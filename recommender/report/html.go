@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -84,6 +85,10 @@ func (r *Report) page() *page {
 		p.Notes = append(p.Notes, clean(note))
 	}
 	columns := r.columns(false)
+	if name, one := r.namespace(); one {
+		p.At += ", of namespace " + name
+		columns = slices.DeleteFunc(columns, func(c column) bool { return c.key == keyNamespace })
+	}
 	for _, c := range columns {
 		p.Headers = append(p.Headers, heading{Name: sentence(c.head), Hint: c.hint, Number: c.number})
 	}
@@ -98,6 +103,8 @@ func (r *Report) page() *page {
 				one.Class = "v " + strings.ToLower(one.Text)
 			case c.key == keyWhy:
 				one.Class = "why"
+			case c.key == keyNamespace, c.key == "workload", c.key == "container":
+				one.Class = "name"
 			case c.key == "risk-now", c.key == "risk-then", c.key == "now", c.key == "recommended":
 				one.Class = "n wrap"
 			case c.number:
@@ -115,6 +122,17 @@ func (r *Report) page() *page {
 	}
 	p.Plots, p.Found = r.plots(lines)
 	return p
+}
+
+// namespace is that of all workloads, if they have one in common.
+func (r *Report) namespace() (name string, one bool) {
+	for i := range r.Workloads {
+		if i > 0 && r.Workloads[i].Namespace != name {
+			return "", false
+		}
+		name = r.Workloads[i].Namespace
+	}
+	return clean(name), name != ""
 }
 
 // tiles are the numbers at the head of the page.
