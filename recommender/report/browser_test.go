@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -108,4 +110,105 @@ func TestBrowser(t *testing.T) {
 			picture(ctx, t, b, name)
 		})
 	}
+}
+
+// cellsOf reads a column of the table as it stands.
+func cellsOf(ctx context.Context, t *testing.T, b *browser.Browser, head string) (cells []string, sorted string) {
+	t.Helper()
+	var seen struct {
+		Cells  []string
+		Sorted string
+	}
+	require.NoError(t, b.Evaluate(ctx, fmt.Sprintf(`(() => {
+  const heads = Array.from(document.querySelectorAll("#table thead th"));
+  const i = heads.findIndex(h => h.textContent === %q);
+  return {
+    cells: Array.from(document.querySelectorAll("#table tbody tr")).filter(r => !r.hidden).map(r => r.cells[i].dataset.v ?? r.cells[i].textContent),
+    sorted: heads[i].getAttribute("aria-sort") ?? "",
+  };
+})()`, head), &seen))
+	return seen.Cells, seen.Sorted
+}
+
+func click(ctx context.Context, t *testing.T, b *browser.Browser, head string) {
+	t.Helper()
+	require.NoError(t, b.Evaluate(ctx, fmt.Sprintf(
+		`Array.from(document.querySelectorAll("#table thead th button")).find(h => h.textContent === %q).click()`, head), nil))
+}
+
+// TestBrowserSorts clicks on headings: numbers sort by value, most first, what is not known comes last in either direction.
+func TestBrowserSorts(t *testing.T) {
+	ctx, b := open(t)
+	r := sample(1)
+	r.Finish()
+	require.NoError(t, b.Open(ctx, written(t, r), browser.View{Width: 1280, Height: 900}))
+	before, sorted := cellsOf(ctx, t, b, "Now")
+	assert.Empty(t, sorted)
+	numbers := func(cells []string) (list []float64, unknown int) {
+		for _, cell := range cells {
+			v, err := strconv.ParseFloat(cell, 64)
+			if err != nil {
+				unknown++
+				continue
+			}
+			assert.Zero(t, unknown, "what is not known comes last: %v", cells)
+			list = append(list, v)
+		}
+		return list, unknown
+	}
+	for _, down := range []bool{true, false, true} {
+		click(ctx, t, b, "Now")
+		after, sorted := cellsOf(ctx, t, b, "Now")
+		assert.ElementsMatch(t, before, after, "no row is lost")
+		assert.Equal(t, map[bool]string{true: "descending", false: "ascending"}[down], sorted)
+		list, unknown := numbers(after)
+		assert.Equal(t, 2, unknown)
+		if down {
+			slices.Reverse(list)
+		}
+		assert.True(t, slices.IsSorted(list), "%v", after)
+	}
+	click(ctx, t, b, "Workload")
+	names, sorted := cellsOf(ctx, t, b, "Workload")
+	assert.Equal(t, "ascending", sorted)
+	assert.Equal(t, "cronjob/report", names[0])
+	_, sorted = cellsOf(ctx, t, b, "Now")
+	assert.Empty(t, sorted, "one column says that it is sorted")
+
+	require.NoError(t, b.Evaluate(ctx, `(() => {
+  const find = document.getElementById("find");
+  find.value = "DB memory";
+  find.dispatchEvent(new Event("input", { bubbles: true }));
+})()`, nil))
+	names, _ = cellsOf(ctx, t, b, "Workload")
+	assert.Equal(t, []string{"statefulset/store"}, names)
+	var shown string
+	require.NoError(t, b.Evaluate(ctx, `(() => {
+  const find = document.getElementById("find"), verdict = document.getElementById("verdict");
+  find.value = ""; verdict.value = "risk";
+  verdict.dispatchEvent(new Event("input", { bubbles: true }));
+  return document.getElementById("shown").textContent;
+})()`, &shown))
+	assert.Equal(t, "4 of 12 rows", shown)
+	assert.Empty(t, b.Complaints())
+}
+
+// TestBrowserLarge: with 2,000 containers the page loads, sorts and filters within what a person waits for.
+func TestBrowserLarge(t *testing.T) {
+	ctx, b := open(t)
+	require.NoError(t, b.Open(ctx, written(t, many(2000)), browser.View{Width: 1280, Height: 900}))
+	var took struct{ Sort, Filter float64 }
+	require.NoError(t, b.Evaluate(ctx, `(() => {
+  const time = work => { const from = performance.now(); work(); document.body.offsetHeight; return performance.now() - from; };
+  return {
+    sort: time(() => document.querySelector("#table thead th:nth-child(5) button").click()),
+    filter: time(() => { const f = document.getElementById("find"); f.value = "service-0017"; f.dispatchEvent(new Event("input", { bubbles: true })); }),
+  };
+})()`, &took))
+	t.Logf("4,000 rows: sorted in %.0f ms, filtered in %.0f ms, laid out included", took.Sort, took.Filter)
+	assert.Less(t, took.Sort, 10_000.0)
+	assert.Less(t, took.Filter, 10_000.0)
+	cells, _ := cellsOf(ctx, t, b, "Workload")
+	assert.Equal(t, []string{"deployment/service-0017", "deployment/service-0017"}, cells)
+	assert.Empty(t, b.Complaints())
 }
