@@ -15,12 +15,12 @@ func wave(r *rand.Rand, low, high float64) *Usage {
 	u := &Usage{Start: noon.Add(-hours * time.Hour), Step: 3600}
 	for h := range hours {
 		mid := low + (high-low)*(0.35-0.3*math.Cos(2*math.Pi*float64(h)/24))*(0.9+0.2*r.Float64())
-		p98, most := Number(mid+(high-mid)*0.4*r.Float64()), Number(mid+(high-mid)*(0.4+0.6*r.Float64()))
+		p90, most := Number(mid+(high-mid)*0.4*r.Float64()), Number(mid+(high-mid)*(0.4+0.6*r.Float64()))
 		p50 := Number(mid)
 		if h >= 60 && h < 66 {
-			p50, p98, most = Number(math.NaN()), Number(math.NaN()), Number(math.NaN())
+			p50, p90, most = Number(math.NaN()), Number(math.NaN()), Number(math.NaN())
 		}
-		u.P50, u.P98, u.Max = append(u.P50, p50), append(u.P98, p98), append(u.Max, most)
+		u.P50, u.P90, u.Max = append(u.P50, p50), append(u.P90, p90), append(u.Max, most)
 	}
 	return u
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,12 @@ type Patch struct {
 	// is nil where nothing can be patched; the comments say why.
 	Object map[string]any
 }
+
+// The lists of a pod's spec.
+const (
+	containers     = "containers"
+	initContainers = "initContainers"
+)
 
 // templatePath is where a kind keeps its pods' spec.
 func templatePath(kind string) []string {
@@ -28,13 +35,18 @@ func templatePath(kind string) []string {
 	return nil
 }
 
+// Order are the names of a pod template's containers as they stand in it. A strategic merge moves what it changes to the front,
+// and init containers start in their order: a patch therefore names all of them.
+type Order struct{ Containers, InitContainers []string }
+
 // Patch makes the workload's requests what is recommended. ok is false where nothing is recommended.
-func (w *Workload) Patch() (patch Patch, ok bool) {
+func (w *Workload) Patch(order Order) (patch Patch, ok bool) {
 	if !w.recommended() {
 		return Patch{}, false
 	}
 	patch.Comments = []string{fmt.Sprintf("%s %s/%s: by %s.", clean(w.WorkloadOf), clean(w.Namespace), clean(w.Name), clean(w.Source))}
-	lists := map[string][]any{}
+	changed := map[string]map[string]any{containers: {}, initContainers: {}}
+	names := map[string][]string{containers: order.Containers, initContainers: order.InitContainers}
 	merged, several := w.merged()
 	if several {
 		patch.Comments = append(patch.Comments, "Its needs differ by class of nodes; a template has one size, so this is the largest.")
@@ -45,25 +57,41 @@ func (w *Workload) Patch() (patch Patch, ok bool) {
 		if resources == nil {
 			continue
 		}
-		list := "containers"
+		list := containers
 		if c.Type == TypeInit || c.Type == TypeSidecar {
-			list = "initContainers"
+			list = initContainers
 		}
-		lists[list] = append(lists[list], map[string]any{"name": c.Name, "resources": resources})
+		changed[list][c.Name] = resources
+		if !slices.Contains(names[list], c.Name) {
+			names[list] = append(slices.Clone(names[list]), c.Name)
+		}
 	}
 	path := templatePath(w.WorkloadOf)
 	if path == nil {
 		patch.Comments = append(patch.Comments, "A "+clean(w.WorkloadOf)+" has no strategic merge: put these resources into the pod template by hand.")
-		for _, name := range []string{"containers", "initContainers"} {
-			for _, c := range lists[name] {
-				patch.Comments = append(patch.Comments, fmt.Sprintf("%s: %s", name, flow(c)))
+		for _, list := range []string{containers, initContainers} {
+			for _, name := range names[list] {
+				if resources, ok := changed[list][name]; ok {
+					patch.Comments = append(patch.Comments, fmt.Sprintf("%s: %s: %s", list, clean(name), flow(resources)))
+				}
 			}
 		}
 		return patch, true
 	}
 	spec := map[string]any{}
-	for name, list := range lists {
-		spec[name] = list
+	for list, those := range changed {
+		if len(those) == 0 {
+			continue
+		}
+		var entries []any
+		for _, name := range names[list] {
+			entry := map[string]any{"name": name}
+			if resources, ok := those[name]; ok {
+				entry["resources"] = resources
+			}
+			entries = append(entries, entry)
+		}
+		spec[list] = entries
 	}
 	if len(spec) == 0 {
 		return Patch{}, false

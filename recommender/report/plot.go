@@ -145,8 +145,8 @@ func draw(l *line, id string) *plot {
 	end := u.Step * float64(len(u.Max))
 	p.X = svgplot.Clock(u.Start, 0, end, plotLeft, plotRight)
 	p.Y = svgplot.Linear(0, top*1.02, plotBottom, plotTop, 4, true)
-	p50, p98, peak := u.P50, scaled(u.P98, scale), scaled(u.Max, scale)
-	p.Band = svgplot.Band(&p.X, &p.Y, 0, u.Step, scaled(p50, scale), p98)
+	p50, p90, peak := u.P50, scaled(u.P90, scale), scaled(u.Max, scale)
+	p.Band = svgplot.Band(&p.X, &p.Y, 0, u.Step, scaled(p50, scale), p90)
 	p.Max = svgplot.Steps(&p.X, &p.Y, 0, u.Step, peak)
 	if v.lower != nil && v.upper != nil {
 		high, low := p.Y.At(*v.upper/scale), p.Y.At(*v.lower/scale)
@@ -234,7 +234,7 @@ func (p *plot) hover(u *Usage, resource string) {
 		if highest(u.Max[i:end]) == nil {
 			title += ": nothing is known"
 		} else {
-			title += fmt.Sprintf(": median %s, P98 %s, most %s", amount(resource, highest(u.P50[i:end])), amount(resource, highest(u.P98[i:end])), amount(resource, highest(u.Max[i:end])))
+			title += fmt.Sprintf(": median %s, P90 %s, most %s", amount(resource, highest(u.P50[i:end])), amount(resource, highest(u.P90[i:end])), amount(resource, highest(u.Max[i:end])))
 		}
 		p.Strips = append(p.Strips, strip{
 			D: fmt.Sprintf("M%s %dH%sV%dH%sZ", svgplot.Px(left), plotTop, svgplot.Px(right), plotBottom, svgplot.Px(left)), Title: title,

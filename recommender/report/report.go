@@ -155,7 +155,7 @@ type Usage struct {
 	Start time.Time `json:"start"`
 	Step  float64   `json:"stepSeconds"`
 	P50   []Number  `json:"p50"`
-	P98   []Number  `json:"p98"`
+	P90   []Number  `json:"p90"`
 	Max   []Number  `json:"max"`
 }
 
@@ -266,8 +266,8 @@ func (u *Usage) check() error {
 	case u == nil:
 	case u.Step <= 0:
 		return fmt.Errorf("the usage's step is %v s", u.Step)
-	case len(u.P50) != len(u.Max) || len(u.P98) != len(u.Max):
-		return fmt.Errorf("the usage's lists are of %d, %d and %d steps", len(u.P50), len(u.P98), len(u.Max))
+	case len(u.P50) != len(u.Max) || len(u.P90) != len(u.Max):
+		return fmt.Errorf("the usage's lists are of %d, %d and %d steps", len(u.P50), len(u.P90), len(u.Max))
 	}
 	return nil
 }

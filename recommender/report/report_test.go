@@ -289,7 +289,7 @@ func TestPage(t *testing.T) {
 // TestPageOfLittle: what is missing leaves its place out and fails nothing.
 func TestPageOfLittle(t *testing.T) {
 	nothing := Number(math.NaN())
-	unknown := &Usage{Start: noon, Step: 3600, P50: []Number{nothing}, P98: []Number{nothing}, Max: []Number{nothing}}
+	unknown := &Usage{Start: noon, Step: 3600, P50: []Number{nothing}, P90: []Number{nothing}, Max: []Number{nothing}}
 	for i, r := range []*Report{
 		{},
 		{Workloads: []Workload{{}}},

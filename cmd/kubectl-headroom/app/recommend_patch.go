@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"headroom.dev/headroom/recommender/report"
@@ -17,9 +18,15 @@ func (c *cluster) writePatches(ctx context.Context, w io.Writer, r *report.Repor
 	var b strings.Builder
 	for i := range r.Workloads {
 		one := &r.Workloads[i]
-		patch, ok := one.Patch()
+		patch, ok := one.Patch(report.Order{})
 		if !ok {
 			continue
+		}
+		if spec, _, err := c.template(ctx, one.Namespace, one); err == nil && spec != nil {
+			patch, _ = one.Patch(orderOf(spec))
+		} else if patch.Object != nil {
+			// Without the template the order of the containers that have no recommendation is not known.
+			patch.Comments = append(patch.Comments, "The workload could not be read: if it has other init containers, see that they keep their order.")
 		}
 		if err := document(&b, patch.Comments, patch.Object); err != nil {
 			return err
@@ -45,6 +52,17 @@ func (c *cluster) writePatches(ctx context.Context, w io.Writer, r *report.Repor
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func orderOf(spec *corev1.PodSpec) report.Order {
+	var order report.Order
+	for i := range spec.Containers {
+		order.Containers = append(order.Containers, spec.Containers[i].Name)
+	}
+	for i := range spec.InitContainers {
+		order.InitContainers = append(order.InitContainers, spec.InitContainers[i].Name)
+	}
+	return order
 }
 
 // document appends a YAML document. One of comments alone follows the one before, because a document of nothing is no patch.

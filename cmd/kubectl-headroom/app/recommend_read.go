@@ -257,25 +257,19 @@ func replayed(u *recommender.Usage, since time.Time, request, limit *float64) *r
 	return out
 }
 
-// usageOf makes hours of equal length of those that are known; nil where there are none.
+// usageOf lists what is known since a time, from the first hour of which something is; nil where there is none.
 func usageOf(u *recommender.Usage, since time.Time) *report.Usage {
 	out := &report.Usage{Step: time.Hour.Seconds()}
 	for h := range u.Hours() {
-		if h.Start.Before(since) || h.Samples == 0 {
+		switch {
+		case h.Start.Before(since), out.Start.IsZero() && !h.Known:
 			continue
-		}
-		if out.Start.IsZero() {
+		case out.Start.IsZero():
 			out.Start = h.Start.UTC()
+		case len(out.Max) == 1: // what is called an hour may be less, where days are compressed
+			out.Step = h.Start.Sub(out.Start).Seconds()
 		}
-		at := int(h.Start.Sub(out.Start) / time.Hour)
-		if at < len(out.Max) || at > maxDays*24 {
-			continue // not in order, or a gap that no plot could show
-		}
-		for len(out.Max) < at {
-			nothing := report.Number(math.NaN())
-			out.P50, out.P98, out.Max = append(out.P50, nothing), append(out.P98, nothing), append(out.Max, nothing)
-		}
-		out.P50, out.P98, out.Max = append(out.P50, short(h.P50)), append(out.P98, short(h.P98)), append(out.Max, short(h.Max))
+		out.P50, out.P90, out.Max = append(out.P50, short(h.P50)), append(out.P90, short(h.P90)), append(out.Max, short(h.Max))
 	}
 	if len(out.Max) == 0 {
 		return nil
@@ -283,7 +277,7 @@ func usageOf(u *recommender.Usage, since time.Time) *report.Usage {
 	return out
 }
 
-// short keeps the four digits that are meant: the hours' values are upper bounds within 5 %.
+// short keeps four digits: the hours' values are within some percent of the true ones.
 func short(v float64) report.Number {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return report.Number(v)

@@ -167,12 +167,18 @@ func (c *cluster) template(ctx context.Context, namespace string, w *report.Work
 	if version.Group == "" {
 		prefix = "/api/" + w.APIVersion
 	}
+	type template struct {
+		Spec *corev1.PodSpec `json:"spec"`
+	}
 	var found struct {
 		Spec struct {
-			Replicas *int32 `json:"replicas"`
-			Template struct {
-				Spec *corev1.PodSpec `json:"spec"`
-			} `json:"template"`
+			Replicas    *int32   `json:"replicas"`
+			Template    template `json:"template"`
+			JobTemplate struct {
+				Spec struct {
+					Template template `json:"template"`
+				} `json:"spec"`
+			} `json:"jobTemplate"`
 		} `json:"spec"`
 		Status struct {
 			Scheduled *int32 `json:"currentNumberScheduled"`
@@ -183,6 +189,9 @@ func (c *cluster) template(ctx context.Context, namespace string, w *report.Work
 	}
 	if found.Spec.Replicas == nil {
 		found.Spec.Replicas = found.Status.Scheduled
+	}
+	if spec := found.Spec.JobTemplate.Spec.Template.Spec; spec != nil {
+		return spec, found.Spec.Replicas, nil
 	}
 	return found.Spec.Template.Spec, found.Spec.Replicas, nil
 }
