@@ -16,10 +16,10 @@ type learnt struct {
 	over   running // of issued requests, share of time above
 	held   running // of intervals, share that held the need
 
-	due    int32  // number of the hour at whose end all rules are tried again
-	held24 window // the interval being judged
-	oom    int32  // number of the hour of the last kill
-	hours  int32  // known ones among those that count
+	due   int32  // number of the hour at whose end all rules are tried again
+	trial window // the interval being judged
+	oom   int32  // number of the hour of the last kill
+	hours int32  // known ones among those that count
 }
 
 // window is an interval while the hours that it is about pass.
@@ -49,7 +49,7 @@ func (l *learnt) reset(p Policy) { *l = learnt{tail: float32(1 - p.Confidence)} 
 // 50 quiet hours raise it: in the long run the share of time above is the risk whatever demand does (adaptive conformal inference,
 // Gibbs and Candès 2021, on a logarithmic scale).
 const (
-	strainStep, strainLow, strainHigh = 0.01, -4, 0.5
+	strainStep, strainLow, strainHigh = 0.01, -2, 0.5
 	tailStep, tailLow                 = 0.02, 0.002
 )
 
@@ -72,8 +72,8 @@ func (u *Usage) closed(h hour) {
 	} else {
 		u.fitShare()
 	}
-	if l.held24.left == 0 && l.upper > 0 {
-		l.held24 = window{lower: l.lower, upper: l.upper, left: int32(u.policy.hold())}
+	if l.trial.left == 0 && l.upper > 0 {
+		l.trial = window{lower: l.lower, upper: l.upper, left: int32(u.policy.hold())}
 	}
 }
 
@@ -91,7 +91,7 @@ func (u *Usage) judge(h hour) {
 			l.strain = max(strainLow, min(l.strain, strainHigh))
 		}
 	}
-	if w := &l.held24; w.left > 0 {
+	if w := &l.trial; w.left > 0 {
 		w.need = max(w.need, float32(need))
 		if w.left--; w.left == 0 {
 			held := 0.0

@@ -55,11 +55,14 @@ func (u *Usage) SetPolicy(p Policy) {
 // learnAnew goes through the kept hours as if they came now.
 func (u *Usage) learnAnew() {
 	kept := u.time
-	u.time = timeline{next: kept.first, first: kept.first, older: kept.older}
+	u.time = timeline{next: kept.first, first: kept.first}
 	u.learnt.reset(u.policy)
 	for n := kept.first; n < kept.next; n++ {
-		h := kept.at(n)
-		u.closed(h)
+		if kept.older != nil { // closing an hour puts what it replaces there
+			older := *kept.older
+			u.time.older = &older
+		}
+		u.closed(kept.at(n))
 	}
 	u.time.older = kept.older
 }
