@@ -68,8 +68,10 @@ const (
 	ReasonMemory       Reason = "Memory"       // memory decides
 	ReasonCompute      Reason = "Compute"      // compute decides
 	ReasonEngine       Reason = "Engine"       // the need that was computed for an engine decides
-	ReasonLargest      Reason = "Largest"      // no size keeps the risk; this is the largest
-	ReasonUnknownModel Reason = "UnknownModel" // the sizes of the model are not known: a whole GPU
+	// ReasonComputeUnknown: memory would allow a smaller size, but what is not known of the SMs does not count as no use.
+	ReasonComputeUnknown Reason = "ComputeUnknown"
+	ReasonLargest        Reason = "Largest"      // no size keeps the risk; this is the largest
+	ReasonUnknownModel   Reason = "UnknownModel" // the sizes of the model are not known: a whole GPU
 )
 
 // Allocation is a number of devices of a size.
@@ -141,15 +143,24 @@ func Recommend(in Input) Advice {
 	if !ok {
 		return a
 	}
+	if len(in.Nodes) == 0 {
+		replicas = []int{2, 4}
+	}
 	sizes := model.Sizes(in.Policy.Sharing, in.Usable, replicas)
-	sizes = slices.DeleteFunc(sizes, func(s Size) bool { return s.Bytes <= 0 })
+	sizes = slices.DeleteFunc(sizes, func(s Size) bool {
+		return s.Bytes <= 0 || s.Sharing == TimeSlicing && need.engine != nil && !need.engine.divisible()
+	})
 	if len(sizes) == 0 {
 		return a.without(ReasonInvalid, in.noSizes(model, known))
 	}
+	compute := a.Compute
 	if hasPresent {
 		a.PresentRisk = need.risk(float64(present.Bytes), in.Policy.Hold)
+		if math.IsNaN(compute) {
+			compute = present.SMs
+		}
 	}
-	best := in.choose(sizes, need, a.Compute)
+	best := in.choose(sizes, need, compute)
 	in.fill(&a, best, need, model, known)
 	if saturated {
 		a.Why += "; the SMs that it has now were all active, so a quarter more are taken to be needed"
@@ -180,9 +191,6 @@ func (in Input) replicas() []int {
 				numbers = append(numbers, gpu.Replicas)
 			}
 		}
-	}
-	if len(in.Nodes) == 0 {
-		return []int{2, 4}
 	}
 	slices.Sort(numbers)
 	return numbers
