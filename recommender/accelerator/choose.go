@@ -31,7 +31,7 @@ func (in Input) need(a *Advice) (need, bool) {
 			*a = a.without(ReasonPreallocated, fmt.Sprintf(
 				"%s allocates its memory ahead, so that use shows the setting, not the need, and the need cannot be computed: %s", in.Engine.Kind, missing))
 			if hours := len(in.Engine.KV.known()); hours < minHours {
-				a.ReadyAt = in.Now.Add(time.Duration(minHours-hours) * time.Hour)
+				a.ReadyAt = in.Now.Add(time.Duration(minHours-hours) * in.Engine.KV.step())
 			}
 			return need{}, false
 		}

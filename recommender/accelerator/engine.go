@@ -177,7 +177,7 @@ func (l *layout) outside(e Engine) {
 
 // censor notes whether requests wanted more KV-cache than there was: then use says how much there was.
 func (l *layout) censor(e Engine) {
-	waiting, set := e.Queue.p98(), e.Preemptions.p98()
+	waiting, set := e.Queue.busy(), e.Preemptions.busy()
 	if l.use.Peak() < full || !(waiting > 0 || set > 0) {
 		return
 	}

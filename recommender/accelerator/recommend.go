@@ -110,9 +110,9 @@ type Advice struct {
 	Why     string
 	ReadyAt time.Time
 
-	Since          time.Time
-	Hours, Samples int
-	Certainty      float64
+	Since     time.Time
+	Hours     int
+	Certainty float64
 }
 
 // leastCertainty is how certain the attribution must be for any advice: below, more of the memory may be another's than the
@@ -211,7 +211,6 @@ func (a *Advice) evidence(in Input) {
 		if a.Since.IsZero() || hour.Start.Before(a.Since) {
 			a.Since = hour.Start
 		}
-		a.Samples += hour.Samples
 		a.Peak = max(zeroOf(a.Peak), hour.Max)
 	}
 	a.Compute = computeShare(in.Compute, in.Tensor)
@@ -231,7 +230,7 @@ func (in Input) refuse(a *Advice, m Model, present Size, hasPresent bool) bool {
 	case !(p.Risk > 0 && p.Risk < 0.5) || p.Hold <= 0 || !(p.Confidence > 0 && p.Confidence < 1) || len(p.Sharing) == 0:
 		*a = a.without(ReasonInvalid, "the policy is not valid: the risk must be between 0 and 0.5, the confidence between 0 and 1, and some sharing allowed")
 	case in.Engine == nil && a.Hours < minHours:
-		a.ReadyAt = in.Now.Add(time.Duration(minHours-a.Hours) * time.Hour)
+		a.ReadyAt = in.Now.Add(time.Duration(minHours-a.Hours) * in.Memory.step())
 		*a = a.without(ReasonNoHistory, fmt.Sprintf("GPU memory is known for %d hours, and %d are needed", a.Hours, minHours))
 	case in.Engine == nil && a.Certainty < leastCertainty:
 		*a = a.without(ReasonUncertain, fmt.Sprintf("only %.0f%% of what was measured is known to be this container's: its GPU is shared", 100*a.Certainty))

@@ -148,8 +148,7 @@ func (h half) hours() []recommender.Hour {
 	for at := h.start; at.Before(h.cut); at = at.Add(time.Hour) {
 		values := h.before.between(at, at.Add(time.Hour))
 		hours = append(hours, recommender.Hour{
-			Start: at, Samples: len(values), P50: result.Quantile(values, 0.5), P90: result.Quantile(values, 0.9),
-			P98: result.Quantile(values, 0.98), Max: result.Quantile(values, 1),
+			Start: at, Known: len(values) > 0, P50: result.Quantile(values, 0.5), P90: result.Quantile(values, 0.9), Max: result.Quantile(values, 1),
 		})
 	}
 	return hours
