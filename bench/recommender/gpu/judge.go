@@ -202,8 +202,8 @@ func (r *Result) bound(halves []half) {
 	recent := make([][]float64, len(halves)) // the highest use of the last 1, 2, … hours
 	for i, h := range halves {
 		highest := 0.0
-		for back := time.Duration(1); back*time.Hour <= r.Fit; back++ {
-			highest = max(highest, peak(h.before.between(h.cut.Add(-back*time.Hour), h.cut)))
+		for back := time.Hour; back <= r.Fit; back += time.Hour {
+			highest = max(highest, peak(h.before.between(h.cut.Add(-back), h.cut)))
 			recent[i] = append(recent[i], highest)
 		}
 	}
