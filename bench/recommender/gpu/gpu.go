@@ -113,7 +113,7 @@ func (r Result) Print(w io.Writer) error {
 		fmt.Fprintf(w, "bound: of all rules \"factor x highest use of the last hours\" the best without overflow, picked with hindsight, is %s: %.2f\n", r.Rule, r.Bound)
 	}
 	if r.Needed > 0 {
-		fmt.Fprintf(w, "the first of these rules to reach %.2f has %d overflows: the oracle knows who will be idle later, and the first half does not tell\n", Goal, r.Needed)
+		fmt.Fprintf(w, "of these rules the one that reaches %.2f with the fewest overflows has %d: the oracle knows the later load, and the rules the first half only\n", Goal, r.Needed)
 	}
 	return nil
 }
