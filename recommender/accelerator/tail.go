@@ -65,12 +65,13 @@ const (
 // answer (a Lomax distribution): few hours give a heavier tail. Hours count as independent, which overstates the risk where peaks
 // cluster. Uncertain attribution widens the prior and discounts what was seen.
 //
-// How well it keeps what it says (TestStatedRiskIsKept, bench/recommender/gpu): where peaks are exponential with a long tail, a stated
-// 1 % is 6 % after one day of history, 2.5 % after three and 1.7 % after a week; where they are bounded or normal, it is below 0.1 %;
-// of 63 real inference containers 1.6 % exceeded it after twelve hours. A prior that holds for exponential peaks after a day
-// (priorExcess 0.08) would take 14 % more memory of the same containers.
+// How well it keeps what it says (TestStatedRiskIsKept, bench/recommender/gpu): where peaks are exponential, a stated 1 % is 6 % after
+// one day of history, 2.5 % after three and 1.7 % after a week; log-normal ones 3.4, 0.8 and 0.9 %; bounded or normal ones below
+// 0.1 %. Of 63 real inference containers 1.6 % exceeded it after twelve hours; the prior was picked while looking at these, so that
+// is no proof for others. A prior that holds for exponential peaks after a day (priorExcess 0.08) takes 14 % more memory of them.
 //
-// What it cannot know: a change of regime that has not begun. A rise that has begun (Growth) is carried on to the end of the time
+// What it cannot know: a change of regime that has not begun. In general usage, which changes often (the unlabelled series of
+// gocrane/crane), a stated 1 % was a quarter to a third of the days after twelve hours of history and 12 % after three days. A rise that has begun (Growth) is carried on to the end of the time
 // asked about.
 type Tail struct {
 	sorted    []float64 // the highest use of each hour, highest first
