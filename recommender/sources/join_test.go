@@ -54,8 +54,8 @@ func TestJoinPrefersTheFirst(t *testing.T) {
 		sampleOf("p", recommender.CPU, 1), sampleOf("p", recommender.Memory, 3), sampleOf("q", recommender.CPU, 4), sampleOf("p", recommender.Queue, 5),
 	}, got)
 	require.Len(t, j.Errors(), 2)
-	assert.EqualError(t, j.Errors()[0], "down: connection refused")
-	assert.EqualError(t, j.Errors()[1], "part: gpu-memory: no")
+	require.EqualError(t, j.Errors()[0], "down: connection refused")
+	require.EqualError(t, j.Errors()[1], "part: gpu-memory: no")
 
 	down.err, part.err = nil, nil
 	_, err = j.Samples(t.Context(), "")

@@ -197,7 +197,7 @@ func TestPastWithGaps(t *testing.T) {
 	require.True(t, ok, err)
 	require.Len(t, gaps.Gaps, 1)
 	assert.Equal(t, [2]int64{1200, 1740}, [2]int64{gaps.Gaps[0].Start.Unix(), gaps.Gaps[0].End.Unix()})
-	assert.EqualError(t, err, "no history from 1970-01-01T00:20:00Z to 1970-01-01T00:29:00Z: the disk is on fire")
+	require.EqualError(t, err, "no history from 1970-01-01T00:20:00Z to 1970-01-01T00:29:00Z: the disk is on fire")
 	assert.Len(t, got, 51)
 	require.Len(t, told, 7)
 	assert.Equal(t, 51, told[6].Samples)
@@ -258,6 +258,33 @@ func TestPastNamesPods(t *testing.T) {
 	got, err := collect(t.Context(), NewPrometheus(a, Options{}), hour())
 	require.NoError(t, err)
 	assert.Len(t, got, 61)
+}
+
+// many is a server of 100,000 containers, of which it returns the first.
+type many struct {
+	asked
+	t *testing.T
+}
+
+func (m *many) Query(ctx context.Context, expr string, at time.Time) (promql.Vector, error) {
+	v, err := m.asked.Query(ctx, expr, at)
+	v[0].F = 100_000
+	return v, err
+}
+
+func (m *many) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) (promql.Matrix, error) {
+	steps := int(end.Sub(start)/step) + 1
+	assert.LessOrEqual(m.t, 100_000*steps, 500_000)
+	return m.asked.QueryRange(ctx, expr, start, end, step)
+}
+
+// TestPastOfManyContainers: what is asked for at a time is bounded by the number of containers, not of steps alone.
+func TestPastOfManyContainers(t *testing.T) {
+	m := &many{asked: asked{fail: func(string, time.Time, time.Time) error { return nil }}, t: t}
+	got, err := collect(t.Context(), NewPrometheus(m, Options{}), hour())
+	require.NoError(t, err)
+	assert.Len(t, got, 61)
+	assert.Len(t, m.calls, 2*13, "a count and a range for every five steps")
 }
 
 func TestLimitsAreRecognised(t *testing.T) {
