@@ -210,10 +210,19 @@ func TestPastWithGaps(t *testing.T) {
 func TestPastGivesUp(t *testing.T) {
 	down := &asked{fail: func(string, time.Time, time.Time) error { return errors.New("connection refused") }}
 	_, err := collect(t.Context(), NewPrometheus(down, Options{MaxPoints: 2, Backoff: time.Nanosecond}), hour())
-	gaps, ok := errors.AsType[*GapError](err)
-	require.True(t, ok, err)
+	require.EqualError(t, err, "cannot read history from 1970-01-01T00:00:00Z on: connection refused")
 	assert.Len(t, down.calls, 3*4, "three chunks, each tried four times")
-	assert.Equal(t, time.Unix(3600, 0), gaps.Gaps[2].End)
+
+	lost := &asked{fail: func(_ string, start, _ time.Time) error {
+		if start.After(time.Unix(1800, 0)) {
+			return errors.New("connection refused")
+		}
+		return nil
+	}}
+	got, err := collect(t.Context(), NewPrometheus(lost, Options{MaxPoints: 5, Retries: -1}), hour())
+	require.EqualError(t, err, "cannot read history from 1970-01-01T00:30:00Z on: connection refused")
+	require.NotErrorAs(t, err, new(*GapError))
+	assert.Len(t, got, 30)
 
 	forbidden := &asked{fail: func(string, time.Time, time.Time) error { return errors.New("HTTP 403: forbidden") }}
 	_, err = collect(t.Context(), NewPrometheus(forbidden, Options{Backoff: time.Nanosecond}), hour())
