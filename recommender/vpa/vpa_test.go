@@ -1,7 +1,6 @@
 package vpa_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -134,7 +133,7 @@ func TestConfigRefused(t *testing.T) {
 
 	c := vpa.Config{}
 	var joined interface{ Unwrap() []error }
-	require.True(t, errors.As(c.Validate(), &joined))
+	require.ErrorAs(t, c.Validate(), &joined)
 	assert.Greater(t, len(joined.Unwrap()), 3, "all that is wrong")
 }
 
