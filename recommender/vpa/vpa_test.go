@@ -146,7 +146,7 @@ func TestMergeRefused(t *testing.T) {
 }
 
 func TestRecommend(t *testing.T) {
-	m := model(t, func(c *vpa.Config) { c.RoundCPU, c.RoundMemoryByte = 10, 1<<20 })
+	m := model(t, func(c *vpa.Config) { c.RoundCPU, c.RoundMemory = 10, 1<<20 })
 	e := vpa.Estimate{
 		Target: vpa.Amounts{CPU: 548, Memory: 628694953}, Lower: vpa.Amounts{CPU: 340, Memory: 1 << 20}, Upper: vpa.Amounts{CPU: 1e14, Memory: 1e14},
 	}
