@@ -24,14 +24,14 @@ import (
 
 // Config is the VPA recommender's flags, by their names. Amounts are millicores and bytes.
 type Config struct {
-	Margin                    float64 // --recommendation-margin-fraction
-	PodMinCPU                 float64 // --pod-recommendation-min-cpu-millicores: shared by a pod's containers; 0 for none
-	PodMinMemoryMB            float64 // --pod-recommendation-min-memory-mb: MiB, shared by a pod's containers; 0 for none
-	CPU, Memory               Bounds
-	MemoryInterval            time.Duration // --memory-aggregation-interval: of which each container has one peak
-	MemoryIntervals           int64         // --memory-aggregation-interval-count: after as many an idle aggregate expires
-	OOMBumpUpRatio            float64       // --oom-bump-up-ratio
-	OOMMinBumpUp              float64       // --oom-min-bump-up-bytes
+	Margin                float64 // --recommendation-margin-fraction
+	PodMinCPU             float64 // --pod-recommendation-min-cpu-millicores: shared by a pod's containers; 0 for none
+	PodMinMemoryMB        float64 // --pod-recommendation-min-memory-mb: MiB, shared by a pod's containers; 0 for none
+	CPU, Memory           Bounds
+	MemoryInterval        time.Duration // --memory-aggregation-interval: of which each container has one peak
+	MemoryIntervals       int64         // --memory-aggregation-interval-count: after as many an idle aggregate expires
+	OOMBumpUpRatio        float64       // --oom-bump-up-ratio
+	OOMMinBumpUp          float64       // --oom-min-bump-up-bytes
 	RoundCPU, RoundMemory int64         // --round-cpu-millicores, --round-memory-bytes: 1 or 0 for none
 }
 
