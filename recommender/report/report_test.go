@@ -51,6 +51,18 @@ func TestScenarios(t *testing.T) {
 				err = r.WriteCSV(&b)
 			case "markdown":
 				err = r.WriteMarkdown(&b)
+			case "patch":
+				for i := range r.Workloads {
+					patch, ok := r.Workloads[i].Patch(Order{InitContainers: []string{"first", "migrate", "proxy"}})
+					if !ok {
+						continue
+					}
+					for _, comment := range patch.Comments {
+						b.WriteString("# " + comment + "\n")
+					}
+					text, _ := json.Marshal(patch.Object)
+					b.WriteString(string(text) + "\n")
+				}
 			default:
 				d.Fatalf(t, "there is no command %s", d.Cmd)
 			}
