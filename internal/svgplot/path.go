@@ -24,7 +24,7 @@ func (p *Path) To(command string, x, y float64) {
 }
 
 // Close closes the path's last line.
-func (p *Path) Close() { p.WriteString("Z") }
+func (p *Path) Close() { fmt.Fprint(p, "Z") }
 
 // Segment is a straight line.
 func Segment(x1, y1, x2, y2 float64) string {

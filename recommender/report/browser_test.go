@@ -89,8 +89,12 @@ func TestBrowser(t *testing.T) {
 	r.Finish()
 	address := written(t, r)
 	for _, v := range []browser.View{
-		{Width: 1280, Height: 900}, {Width: 1280, Height: 900, Dark: true}, {Width: 400, Height: 800}, {Width: 400, Height: 800, Dark: true},
-		{Width: 1280, Height: 900, NoScript: true}, {Width: 1060, Height: 750, Print: true},
+		{Width: 1280, Height: 900},
+		{Width: 1280, Height: 900, Dark: true},
+		{Width: 400, Height: 800},
+		{Width: 400, Height: 800, Dark: true},
+		{Width: 1280, Height: 900, NoScript: true},
+		{Width: 1060, Height: 750, Print: true},
 	} {
 		name := fmt.Sprintf("%dpx-dark=%t-print=%t-noscript=%t", v.Width, v.Dark, v.Print, v.NoScript)
 		t.Run(name, func(t *testing.T) {

@@ -82,7 +82,7 @@ func (r *Report) columns(wide bool) []column {
 	}
 	if wide {
 		list = append(list,
-			column{key: "replicas", head: "REPLICAS", number: true, cell: replicasCell, by: func(l *line) float64 { return replicasOf(l) }},
+			column{key: "replicas", head: "REPLICAS", number: true, cell: replicasCell, by: replicasOf},
 			column{key: "limit", head: "LIMIT", number: true, cell: func(l *line) string { return l.adviceCell(func(a *Advice) *float64 { return a.Limit }) }},
 			column{key: "recommended-limit", head: "NEW LIMIT", number: true, cell: func(l *line) string { return l.adviceCell(func(a *Advice) *float64 { return a.RecommendedLimit }) }},
 			column{key: "startup", head: "START-UP", hint: "the most that was used while starting", number: true, cell: func(l *line) string { return l.adviceCell(func(a *Advice) *float64 { return a.Startup }) }},
@@ -271,13 +271,14 @@ func coveredCell(l *line) string {
 func whyCell(l *line) string {
 	text, at := l.workload.Message, l.workload.ReadyAt
 	if g := l.gpu(); g != nil {
-		text, at = g.Message, g.ReadyAt
+		parts := []string{g.Message}
 		for _, s := range g.Settings {
-			text += fmt.Sprintf("; set %s of %s to %s", s.Name, s.Engine, s.Recommended)
+			parts = append(parts, fmt.Sprintf("set %s of %s to %s", s.Name, s.Engine, s.Recommended))
 		}
 		if g.Placement != "" {
-			text += "; " + g.Placement
+			parts = append(parts, g.Placement)
 		}
+		text, at = strings.Join(parts, "; "), g.ReadyAt
 	} else if l.advice != nil {
 		text, at = l.advice.Message, l.advice.ReadyAt
 	}

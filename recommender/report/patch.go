@@ -78,6 +78,22 @@ func (w *Workload) Patch(order Order) (patch Patch, ok bool) {
 		}
 		return patch, true
 	}
+	spec := podSpec(changed, names)
+	if len(spec) == 0 {
+		return Patch{}, false
+	}
+	inner := spec
+	for _, field := range slices.Backward(path) {
+		inner = map[string]any{field: inner}
+	}
+	patch.Object = inner
+	patch.Object["apiVersion"], patch.Object["kind"] = w.APIVersion, w.WorkloadOf
+	patch.Object["metadata"] = map[string]any{"name": w.Name, "namespace": w.Namespace}
+	return patch, true
+}
+
+// podSpec lists all containers of a list of which one changes, in their order.
+func podSpec(changed map[string]map[string]any, names map[string][]string) map[string]any {
 	spec := map[string]any{}
 	for list, those := range changed {
 		if len(those) == 0 {
@@ -93,17 +109,7 @@ func (w *Workload) Patch(order Order) (patch Patch, ok bool) {
 		}
 		spec[list] = entries
 	}
-	if len(spec) == 0 {
-		return Patch{}, false
-	}
-	inner := spec
-	for i := len(path) - 1; i >= 0; i-- {
-		inner = map[string]any{path[i]: inner}
-	}
-	patch.Object = inner
-	patch.Object["apiVersion"], patch.Object["kind"] = w.APIVersion, w.WorkloadOf
-	patch.Object["metadata"] = map[string]any{"name": w.Name, "namespace": w.Namespace}
-	return patch, true
+	return spec
 }
 
 // merged joins the entries of a container that differ by class of nodes: for each resource the largest recommendation.

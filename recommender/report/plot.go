@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -64,31 +65,29 @@ func (r *Report) plots(lines []line) (list []*plot, found int) {
 	}
 	found = len(with)
 	if found > plotsShown {
-		// Worth is in cores by the weights of savings; unset requests save a negative amount.
-		slices.SortStableFunc(with, func(a, b line) int {
-			x, y := savesOf(&a), savesOf(&b)
-			switch {
-			case x > y || math.IsNaN(y) && !math.IsNaN(x):
-				return -1
-			case x < y || math.IsNaN(x) && !math.IsNaN(y):
-				return 1
-			}
-			return 0
-		})
-		known := len(with)
-		for known > 0 && math.IsNaN(savesOf(&with[known-1])) {
-			known--
-		}
-		short := 0
-		for short < plotsShown/2 && short < known && savesOf(&with[known-1-short]) < 0 {
-			short++
-		}
-		with = append(slices.Clone(with[:plotsShown-short]), with[max(plotsShown-short, known-short):known]...)
+		with = telling(with)
 	}
 	for i := range with {
 		list = append(list, draw(&with[i], fmt.Sprintf("plot-%d", i+1)))
 	}
 	return list, found
+}
+
+// telling chooses the lines that plotsShown is spent on.
+func telling(with []line) []line {
+	// Worth is in cores by the weights of savings; what is not known comes last.
+	slices.SortStableFunc(with, func(a, b line) int {
+		return cmp.Compare(savesOf(&b), savesOf(&a)) // to cmp, NaN is the least
+	})
+	known := len(with)
+	for known > 0 && math.IsNaN(savesOf(&with[known-1])) {
+		known--
+	}
+	short := 0
+	for short < plotsShown/2 && short < known && savesOf(&with[known-1-short]) < 0 {
+		short++
+	}
+	return append(slices.Clone(with[:plotsShown-short]), with[max(plotsShown-short, known-short):known]...)
 }
 
 func (l *line) usage() *Usage {
@@ -262,8 +261,9 @@ func (p *plot) describe(u *Usage, resource string) string {
 	}
 	end := u.Start.Add(time.Duration(u.Step * float64(len(u.Max)) * float64(time.Second)))
 	text := fmt.Sprintf("%s UTC to %s UTC, known for %d of %d steps; at most %s was used", when(&u.Start), when(&end), known, len(u.Max), amount(resource, highest(u.Max)))
+	parts := []string{text}
 	for _, f := range p.Facts {
-		text += "; " + f.Name + " " + f.Value
+		parts = append(parts, f.Name+" "+f.Value)
 	}
-	return text + "."
+	return strings.Join(parts, "; ") + "."
 }

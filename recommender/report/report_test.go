@@ -51,6 +51,18 @@ func TestScenarios(t *testing.T) {
 				err = r.WriteCSV(&b)
 			case "markdown":
 				err = r.WriteMarkdown(&b)
+			case "patch":
+				for i := range r.Workloads {
+					patch, ok := r.Workloads[i].Patch(Order{InitContainers: []string{"first", "migrate", "proxy"}})
+					if !ok {
+						continue
+					}
+					for _, comment := range patch.Comments {
+						b.WriteString("# " + comment + "\n")
+					}
+					text, _ := json.Marshal(patch.Object)
+					b.WriteString(string(text) + "\n")
+				}
 			default:
 				d.Fatalf(t, "there is no command %s", d.Cmd)
 			}
@@ -160,7 +172,7 @@ func TestSavings(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		report := &Report{Prices: &Prices{Currency: "EUR", CPU: new(r.Float64()), Memory: new(r.Float64()), GPU: map[string]float64{"H100": r.Float64() * 5, "*": 1}}}
-		var cores, bytes, gpus, money, freed float64
+		var cores, memory, gpus, money, freed float64
 		for range 1 + r.IntN(8) {
 			w := Workload{Replicas: new(int32(r.IntN(5)))}
 			before, after := map[string]float64{}, map[string]float64{}
@@ -195,7 +207,7 @@ func TestSavings(t *testing.T) {
 				}
 				cores += before[CPU] - after[CPU]
 				freed += math.Max(0, before[CPU]-after[CPU])
-				bytes += before[Memory] - after[Memory]
+				memory += before[Memory] - after[Memory]
 				money += 730 * (*report.Prices.CPU*(before[CPU]-after[CPU]) + *report.Prices.Memory*(before[Memory]-after[Memory])/1024/1024/1024)
 				for _, c := range w.Containers {
 					if c.GPU == nil {
@@ -214,7 +226,7 @@ func TestSavings(t *testing.T) {
 		report.Finish()
 		s := report.Total.Saving
 		assert.InDelta(t, cores, s.Cores, 1e-9, "seed %d", seed)
-		assert.InDelta(t, bytes, s.Memory, 1, "seed %d", seed)
+		assert.InDelta(t, memory, s.Memory, 1, "seed %d", seed)
 		assert.InDelta(t, gpus, s.GPUs, 1e-9, "seed %d", seed)
 		assert.InDelta(t, 730*gpus, s.GPUHours, 1e-6, "seed %d", seed)
 		assert.InDelta(t, money, *s.Money, 1e-6, "seed %d", seed)

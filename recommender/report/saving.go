@@ -162,16 +162,7 @@ func (r *Report) finish(w *Workload) {
 	for i := range w.Containers {
 		c := &w.Containers[i]
 		for j := range c.Resources {
-			a := &c.Resources[j]
-			a.Verdict = a.judge()
-			a.Saved, a.Money = nil, nil
-			if a.Recommended == nil || w.Replicas == nil || !single || c.Type == TypeInit {
-				continue
-			}
-			a.Saved = new(float64(*w.Replicas) * (orZero(a.Request) - *a.Recommended))
-			if r.Prices != nil {
-				a.Money = new(r.Prices.worth(a.Resource, *a.Saved))
-			}
+			r.finishAdvice(w, &c.Resources[j], single && c.Type != TypeInit)
 		}
 		if c.GPU != nil {
 			r.finishGPU(w, c.GPU, single)
@@ -200,6 +191,19 @@ func (r *Report) finish(w *Workload) {
 		}
 	}
 	w.Saving = new(savingOf(cores, memory, gpus, money))
+}
+
+// finishAdvice judges; counted tells whether what is saved adds up over replicas.
+func (r *Report) finishAdvice(w *Workload, a *Advice, counted bool) {
+	a.Verdict = a.judge()
+	a.Saved, a.Money = nil, nil
+	if a.Recommended == nil || w.Replicas == nil || !counted {
+		return
+	}
+	a.Saved = new(float64(*w.Replicas) * (orZero(a.Request) - *a.Recommended))
+	if r.Prices != nil {
+		a.Money = new(r.Prices.worth(a.Resource, *a.Saved))
+	}
 }
 
 func (r *Report) finishGPU(w *Workload, g *GPU, single bool) {

@@ -163,7 +163,7 @@ func readPrices(path string) (*report.Prices, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the user names the file
 	if err != nil {
 		return nil, fmt.Errorf("--price-file: %w", err)
 	}

@@ -22,6 +22,10 @@ const (
 	ourRecommender = "headroom"
 )
 
+type namedRecommender struct {
+	Name string `json:"name"`
+}
+
 // verticalPodAutoscaler is what is read of one; its module is not linked for these fields.
 type verticalPodAutoscaler struct {
 	metav1.ObjectMeta `json:"metadata"`
@@ -32,9 +36,7 @@ type verticalPodAutoscaler struct {
 			Kind       string `json:"kind"`
 			Name       string `json:"name"`
 		} `json:"targetRef"`
-		Recommenders []struct {
-			Name string `json:"name"`
-		} `json:"recommenders"`
+		Recommenders []namedRecommender `json:"recommenders"`
 	} `json:"spec"`
 	Status struct {
 		Recommendation struct {
@@ -75,11 +77,7 @@ func (c *cluster) stockAutoscalers(ctx context.Context, values url.Values, targe
 	for i := range list.Items {
 		v := &list.Items[i]
 		t := &v.Spec.TargetRef
-		if !slices.ContainsFunc(v.Spec.Recommenders, func(r struct {
-			Name string `json:"name"`
-		}) bool {
-			return r.Name == ourRecommender
-		}) || covered[v.Namespace+"/"+t.Kind+"/"+t.Name] {
+		if !slices.Contains(v.Spec.Recommenders, namedRecommender{ourRecommender}) || covered[v.Namespace+"/"+t.Kind+"/"+t.Name] {
 			continue
 		}
 		found++

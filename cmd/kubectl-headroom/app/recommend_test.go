@@ -97,8 +97,10 @@ HorizontalPodAutoscaler demo/chat scales on cpu: its target must go from 60% to 
 
 func TestRecommendOutputs(t *testing.T) {
 	c := newCube(t, recommended(), map[string]string{"/api/v1/namespaces/demo/configmaps/headroom-usage-chat": "403 configmaps is forbidden"})
+	prices := filepath.Join(t.TempDir(), "prices.yaml")
+	require.NoError(t, os.WriteFile(prices, []byte("currency: EUR\ncpuCoreHour: 0.031611\nmemoryGiBHour: 0.004237\ngpuHour: {H100: 2.99}\n"), 0o600))
 	var r report.Report
-	text := c.ok(t, "recommend", "-n", "demo", "-o", "json", "--price-file", "testdata/prices.yaml")
+	text := c.ok(t, "recommend", "-n", "demo", "-o", "json", "--price-file", prices)
 	require.NoError(t, json.Unmarshal([]byte(text), &r))
 	require.Len(t, r.Workloads, 3)
 	assert.InDelta(t, 2, r.Total.Saving.GPUs, 1e-9)

@@ -155,10 +155,10 @@ func TestRecommendStock(t *testing.T) {
 	const template = `{kind: Deployment, spec: {replicas: 3, template: {spec: {
   initContainers: [{name: side, restartPolicy: Always, resources: {requests: {cpu: 100m}}}],
   containers: [{name: main, resources: {requests: {cpu: "1", memory: 1Gi}, limits: {memory: 2Gi}}}]}}}}`
-	vpa := func(name, target, recommender string) string {
+	vpa := func(name, target, by string) string {
 		return `
 - metadata: {name: ` + name + `, namespace: demo}
-  spec: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: ` + target + `}, recommenders: [{name: ` + recommender + `}]}
+  spec: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: ` + target + `}, recommenders: [{name: ` + by + `}]}
   status:
     conditions: [{type: RecommendationProvided, status: "True", lastTransitionTime: "2026-11-23T11:00:00Z"}]
     recommendation:
