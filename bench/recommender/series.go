@@ -36,7 +36,10 @@ type trace struct {
 
 func (t *trace) resource() recommender.Resource { return t.series[0].resource }
 
-// known says whether enough of a series is known and used to learn anything from it: half of its samples, and not all zero.
+// leastTime is for how long a series must go on to be scored: enough to learn in the first half.
+const leastTime = 6 * time.Hour
+
+// known says whether there is enough of a series: six hours, half of its samples, and not all of them zero.
 func (s *series) known() bool {
 	count, most := 0, 0.0
 	for _, v := range s.usage {
@@ -45,5 +48,5 @@ func (s *series) known() bool {
 			most = max(most, v)
 		}
 	}
-	return 2*count >= len(s.usage) && most > 0
+	return s.duration() >= leastTime && 2*count >= len(s.usage) && most > 0
 }

@@ -82,8 +82,12 @@ func newStockPolicy(r recommender.Resource, c vpaConfig) *stockPolicy {
 	return p
 }
 
-// add gives the sample. The library tells how long the history is by CPU samples alone, so memory gets one beside it.
+// add gives the sample. The library tells how long the history is by CPU samples alone, so memory gets one beside it. Of no
+// memory at all metrics-server says nothing, and the library, which takes 0 for no peak yet, would lose the window's peak by it.
 func (p *stockPolicy) add(at time.Time, value float64) {
+	if p.resource == recommender.Memory && value == 0 {
+		return
+	}
 	cpu := model.ContainerUsageSample{MeasureStart: at, Usage: 1, Resource: model.ResourceCPU}
 	if p.resource == recommender.CPU {
 		cpu.Usage = model.CPUAmountFromCores(value)

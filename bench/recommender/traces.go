@@ -100,6 +100,10 @@ func readTrace(name string, resource recommender.Resource, r io.Reader, say io.W
 	t := &trace{name: name, family: path.Dir(name)}
 	dull := 0
 	for _, id := range order {
+		if bytes.Count(parts[id].Bytes(), []byte{'\n'}) < 3 { // a header and one row
+			dull++
+			continue
+		}
 		one, err := simulate.ReadTrace(name, parts[id], simulate.ReadOptions{Column: "value", PerSecond: true})
 		if err != nil {
 			return nil, err
@@ -112,7 +116,7 @@ func readTrace(name string, resource recommender.Resource, r io.Reader, say io.W
 		t.series = append(t.series, s)
 	}
 	if dull > 0 {
-		fmt.Fprintf(say, "%s: %d of %d series are left out: always zero, or less than half is known\n", name, dull, len(order))
+		fmt.Fprintf(say, "%s: %d of %d series are left out: always zero, shorter than six hours, or less than half is known\n", name, dull, len(order))
 	}
 	if len(t.series) == 0 {
 		return nil, errors.New("it has no series with usage")
