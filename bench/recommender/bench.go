@@ -83,11 +83,14 @@ func (r *report) accuracy(ctx context.Context, o options, say io.Writer) error {
 			return fmt.Errorf("no synthetic trace whose name contains %s", o.trace)
 		}
 	}
-	all := settings()
+	all, err := settings()
+	if err != nil {
+		return err
+	}
 	list, err := accuracy(ctx, traces, all, say)
 	if err != nil {
 		return err
 	}
 	r.judge(all, list, o.all)
-	return draw(all, list, o)
+	return draw(all, list, o, say)
 }

@@ -162,9 +162,12 @@ func days(d time.Duration) string {
 }
 
 // settings are all that are tried, the VPA's default first.
-func settings() []setting {
-	list := stock()
-	list = append(list, krr(false), krr(true))
+func settings() ([]setting, error) {
+	model, err := twinModel()
+	if err != nil {
+		return nil, err
+	}
+	list := append(stock(), twin(model), krr(false), krr(true))
 	list = append(list, fixed()...)
-	return append(list, ours()...)
+	return append(list, ours()...), nil
 }

@@ -123,7 +123,14 @@ func (r *report) pareto(all []setting, fronts, traces []*outcome) {
 
 // figures are those with a goal.
 func (r *report) figures(all []setting, fronts, traces []*outcome) {
-	vpa, own := find(all, "VPA"), find(all, groupOurs)
+	vpa, own, twin := find(all, "VPA"), find(all, groupOurs), find(all, "recommender/vpa")
+	apart := 0.0
+	for _, o := range traces {
+		if !o.scores[vpa].same(o.scores[twin]) {
+			apart++
+		}
+	}
+	r.AddAtMost(string(traces[0].resource())+": traces on which recommender/vpa differs from the VPA", apart, "", 0)
 	for _, o := range traces {
 		theirs, ours := against(all, o.scores)
 		r.AddAtMost(o.name+": slack of the VPA's, at its under-time", ours/theirs, "", 0.8)

@@ -21,7 +21,7 @@ type score struct {
 	unsized     float64 // share of time without a recommendation
 }
 
-// names and value of the metrics that fewer is better of, and policies are compared by.
+// compared are the metrics that policies are compared by: less is better.
 func (s score) compared() [4]float64 {
 	return [4]float64{s.slack, s.underTime, s.underVolume, s.changes}
 }
@@ -143,33 +143,32 @@ func follow(s *series, r *replayed) (up, down float64) {
 	return sums[0] / counts[0], sums[1] / counts[1]
 }
 
-// mean is the macro mean of scores, where each is known; kills are added up.
+// fields of the score, for what is done to each alike; kills first.
+func (s *score) fields() []*float64 {
+	return []*float64{&s.kills, &s.slack, &s.underTime, &s.underVolume, &s.changes, &s.up, &s.down, &s.covered, &s.width, &s.unsized}
+}
+
+// same says whether all is equal, or both unknown.
+func (s score) same(o score) bool {
+	return slices.EqualFunc(s.fields(), o.fields(), func(a, b *float64) bool { return *a == *b || math.IsNaN(*a) && math.IsNaN(*b) })
+}
+
+// mean is the macro mean of scores, each field over those that know it; kills are added up.
 func mean(list []score) score {
-	kills := 0.0
-	for _, s := range list {
-		kills += s.kills
-	}
-	of := func(value func(score) float64) float64 {
+	var out score
+	for k, field := range out.fields() {
 		sum, n := 0.0, 0.0
-		for _, s := range list {
-			if v := value(s); !math.IsNaN(v) {
+		for i := range list {
+			if v := *list[i].fields()[k]; !math.IsNaN(v) {
 				sum, n = sum+v, n+1
 			}
 		}
-		return sum / n
+		*field = sum / n
+		if field == &out.kills {
+			*field = sum
+		}
 	}
-	return score{
-		slack:       of(func(s score) float64 { return s.slack }),
-		underTime:   of(func(s score) float64 { return s.underTime }),
-		underVolume: of(func(s score) float64 { return s.underVolume }),
-		kills:       kills,
-		changes:     of(func(s score) float64 { return s.changes }),
-		up:          of(func(s score) float64 { return s.up }),
-		down:        of(func(s score) float64 { return s.down }),
-		covered:     of(func(s score) float64 { return s.covered }),
-		width:       of(func(s score) float64 { return s.width }),
-		unsized:     of(func(s score) float64 { return s.unsized }),
-	}
+	return out
 }
 
 // median is the middle one, or the mean of the two; NaN where there is none.

@@ -18,7 +18,9 @@ type vpaConfig struct {
 	floors             bool
 }
 
-func vpaDefault() vpaConfig { return vpaConfig{percentile: 0.9, margin: 0.15, halfLife: 24 * time.Hour} }
+func vpaDefault() vpaConfig {
+	return vpaConfig{percentile: 0.9, margin: 0.15, halfLife: 24 * time.Hour}
+}
 
 // stock is the library at its default, with and without floors, and a grid of other parameters.
 func stock() []setting {
