@@ -83,7 +83,7 @@ func (r *report) accuracy(ctx context.Context, o options, say io.Writer) error {
 			return fmt.Errorf("no synthetic trace whose name contains %s", o.trace)
 		}
 	}
-	all, err := settings()
+	all, err := settings(o.short)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func main() {
 	flag.StringVar(&o.trace, "trace", "", "accuracy: only traces whose name contains this")
 	flag.StringVar(&o.plot, "plot", "", "accuracy: file for the plot (SVG); default: recommender.svg among the results")
 	flag.BoolVar(&o.all, "all", false, "accuracy: tables of every setting tried, not only of those that are told by name")
-	flag.BoolVar(&o.short, "short", false, "fewer containers, repetitions and seeds")
+	flag.BoolVar(&o.short, "short", false, "fewer containers, repetitions, seeds and settings of the VPA")
 	flag.Uint64Var(&o.seed, "seed", 1, "of synthetic traces and streams")
 	flag.StringVar(&o.results, "results", "bench/results", "folder for the JSON file, the tables in Markdown and the plot")
 	flag.Parse()

@@ -30,7 +30,7 @@ func newOurs(r recommender.Resource, p recommender.Policy) oursPolicy {
 
 func (p oursPolicy) add(at time.Time, value float64) { p.usage.Add(at, value, 1, at) }
 
-func (p oursPolicy) oom(at time.Time, request float64) { p.usage.AddOOM(at, request) }
+func (p oursPolicy) oom(at time.Time, request float64) { p.usage.AddOOM(at, request, at) }
 
 func (p oursPolicy) version(at time.Time) { p.usage.NewVersion(at) }
 

@@ -162,12 +162,12 @@ func days(d time.Duration) string {
 }
 
 // settings are all that are tried, the VPA's default first.
-func settings() ([]setting, error) {
+func settings(short bool) ([]setting, error) {
 	model, err := twinModel()
 	if err != nil {
 		return nil, err
 	}
-	list := append(stock(), twin(model), krr(false), krr(true))
+	list := append(stock(short), twin(model), krr(false), krr(true))
 	list = append(list, fixed()...)
 	return append(list, ours()...), nil
 }

@@ -100,7 +100,7 @@ func against(all []setting, scores []score) (vpa, own float64) {
 
 // pareto tells, trace by trace and family by family, what ours would have at the VPA's under-time, and what beats it.
 func (r *report) pareto(all []setting, fronts, traces []*outcome) {
-	fmt.Fprintln(&r.tables, "\n| trace | VPA: slack at under-time | headroom's slack there | ratio | fixed, best of all | baselines that beat headroom's default in slack, under-time, under-volume and changes |")
+	fmt.Fprintln(&r.tables, "\n| trace | VPA: slack at under-time | headroom's slack there | ratio | fixed, best of all | baselines that beat headroom's default in slack, under-time, under-volume and changes at once |")
 	fmt.Fprintln(&r.tables, "|---|---|---|---|---|---|")
 	own := find(all, groupOurs)
 	list := traces
@@ -115,10 +115,22 @@ func (r *report) pareto(all []setting, fronts, traces []*outcome) {
 		fixed := slackAt(frontier(spots(all, o.scores, func(s setting) bool { return s.group == groupFixed || s.group == groupKRR })), under)
 		beaten := "no recommendation"
 		if o.scores[own].unsized < 1 {
-			beaten = strings.Join(dominating(all, o.scores, o.scores[own]), ", ")
+			beaten = some(dominating(all, o.scores, o.scores[own]))
 		}
 		fmt.Fprintf(&r.tables, "| %s | %s at %s | %s | %s | %s | %s |\n", o.name, percent(vpa), percent(under), percent(slack), known("%.2f", slack/vpa), percent(fixed), beaten)
 	}
+}
+
+// some names the first few.
+func some(names []string) string {
+	const few = 3
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > few:
+		return fmt.Sprintf("%d: %s, …", len(names), strings.Join(names[:few], ", "))
+	}
+	return strings.Join(names, ", ")
 }
 
 // figures are those with a goal.

@@ -22,17 +22,20 @@ func vpaDefault() vpaConfig {
 	return vpaConfig{percentile: 0.9, margin: 0.15, halfLife: 24 * time.Hour}
 }
 
-// stock is the library at its default, with and without floors, and a grid of other parameters.
-func stock() []setting {
+// stock is the library at its default, with and without floors, and unless it must be short a grid of other parameters.
+func stock(short bool) []setting {
 	add := func(group, name string, named bool, c vpaConfig) setting {
 		return setting{group: group, name: name, named: named, make: func(r recommender.Resource) policy { return newStockPolicy(r, c) }}
 	}
 	floors := vpaDefault()
 	floors.floors = true
 	list := []setting{add(groupVPA, "VPA", true, vpaDefault()), add(groupVPA, "VPA, floors on", true, floors)}
+	if short {
+		return list
+	}
 	for _, percentile := range []float64{0.8, 0.9, 0.95, 0.98, 0.99, 0.999} {
-		for _, margin := range []float64{0, 0.05, 0.15, 0.3} {
-			for _, halfLife := range []time.Duration{6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 72 * time.Hour} {
+		for _, margin := range []float64{0, 0.15, 0.3} {
+			for _, halfLife := range []time.Duration{6 * time.Hour, 24 * time.Hour, 72 * time.Hour} {
 				c := vpaConfig{percentile: percentile, margin: margin, halfLife: halfLife}
 				if c != vpaDefault() {
 					list = append(list, add(groupTuned, fmt.Sprintf("VPA p%g +%.0f%% %.0fh", percentile*100, margin*100, halfLife.Hours()), false, c))
