@@ -40,12 +40,12 @@ func markValue(m uint16) float64 { return gridLow * math.Exp(float64(m-1)*markWi
 // markLevel is a mark's place among the levels, mostly between two.
 func markLevel(m uint16) float64 { return 1 + float64(m-1)*(markWidth/levelWidth) }
 
-// levelOf returns the nearest level to a value in units.
+// levelOf returns the smallest level that is not below a value in units.
 func levelOf(value float64) uint8 {
 	if value <= gridLow {
 		return 1
 	}
-	return uint8(min((math.Log(value)-lnGridLow)/levelWidth+1.5, topLevel))
+	return uint8(min((math.Log(value)-lnGridLow)/levelWidth+2, topLevel))
 }
 
 // levelAt is the place of a value among the levels, within the grid.

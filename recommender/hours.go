@@ -8,49 +8,59 @@ const (
 	lifetime = week // of an hour with its distribution; of its P98 alone twice that
 )
 
-// hour is a closed hour: levels of the median and of the 98th percentile, and the mark of the peak. p50 is 0 where nothing is
-// known.
+// hour is a closed hour: levels of the median and of the 90th percentile, and at its top, of what is slow when there is too little of
+// it, the levels of the 98th percentile and of the peak, of memory the mark of the peak. p50 is 0 where nothing is known.
 type hour struct {
-	p50, p98 uint8
-	max      uint16
+	p50, p90 uint8
+	top      uint16
 }
 
 func (h hour) known() bool { return h.p50 != 0 }
 
-// peak is the level of the peak.
-func (h hour) peak() float64 { return markLevel(h.max) }
+// shape is an hour's distribution: levels, and the shares of samples above them. Between them it is log-linear, and below the median
+// as wide as between the median and the 90th percentile, scaled by the shares.
+type shape [4]float64
 
-// Shares of an hour's samples above its quantiles.
-const (
-	overP50 = 0.5
-	overP98 = 0.02
-)
+// overs are the shares above a shape's levels.
+func overs() [4]float64 { return [4]float64{0.5, 0.1, 0.02, 0} }
 
-// over is the share of the hour in which use was above a level: log-linear between what is known, and below the median as steep
-// as above it.
-func (h hour) over(level float64) float64 {
-	p50, p98, peak := float64(h.p50), float64(h.p98), h.peak()
-	switch {
-	case level >= peak && level >= p98:
-		return 0
-	case level >= p98:
-		return overP98 * (peak - level) / (peak - p98)
-	case level >= p50:
-		return overP98 + (overP50-overP98)*(p98-level)/(p98-p50)
+const below = 0.5 // the share below the median
+
+// shape of an hour of a resource.
+func (h hour) shape(memory bool) shape {
+	if memory {
+		peak := markLevel(h.top)
+		return shape{float64(h.p50), float64(h.p90), peak, peak}
 	}
-	return min(1, overP50+(1-overP50)*(p50-level)/h.below())
+	return shape{float64(h.p50), float64(h.p90), float64(h.top >> 8), float64(h.top & 0xff)}
 }
 
-// below is how many levels below the median the samples are taken to reach.
-func (h hour) below() float64 { return max(1, float64(h.p98-h.p50)) }
+// tail is how many levels below the median the samples are taken to reach.
+func (s *shape) tail() float64 { return max(1, (s[1]-s[0])*below/(overs()[0]-overs()[1])) }
+
+// over is the share of the hour in which use was above a level.
+func (s *shape) over(level float64) float64 {
+	o := overs()
+	for i := len(s) - 1; i > 0; i-- {
+		switch {
+		case level >= s[i]:
+			return o[i]
+		case level >= s[i-1]:
+			return o[i] + (o[i-1]-o[i])*(s[i]-level)/(s[i]-s[i-1])
+		}
+	}
+	return min(1, o[0]+below*(s[0]-level)/s.tail())
+}
 
 // quantile is the level that a share of the hour is above.
-func (h hour) quantile(over float64) float64 {
-	p50, p98 := float64(h.p50), float64(h.p98)
-	if over >= overP98 {
-		return p98 - (p98-p50)*(over-overP98)/(overP50-overP98)
+func (s *shape) quantile(over float64) float64 {
+	o := overs()
+	for i := 1; i < len(s); i++ {
+		if over >= o[i] {
+			return s[i] - (s[i]-s[i-1])*(min(over, o[i-1])-o[i])/(o[i-1]-o[i])
+		}
 	}
-	return p98 + max(0, h.peak()-p98)*(1-over/overP98)
+	return s[len(s)-1]
 }
 
 // openHour gathers samples until its hour is over: how many there were at each level, weighted by certainty. Of most containers
@@ -100,8 +110,8 @@ func (o *openHour) reach(level uint8) {
 }
 
 // close returns the hour and makes the next begin. The room is kept, if it fitted.
-func (o *openHour) close() hour {
-	h := o.summary()
+func (o *openHour) close(memory bool) hour {
+	h := o.summary(memory)
 	first, last := -1, 0
 	for i, c := range o.counts {
 		if c > 0 {
@@ -120,11 +130,19 @@ func (o *openHour) close() hour {
 	return h
 }
 
-func (o *openHour) summary() hour {
+func (o *openHour) summary(memory bool) hour {
 	if o.n == 0 {
 		return hour{}
 	}
-	return hour{p50: o.quantile(overP50), p98: o.quantile(overP98), max: o.max}
+	share := overs()
+	h := hour{p50: o.quantile(share[0]), p90: o.quantile(share[1]), top: o.max}
+	if !memory {
+		h.top = uint16(o.quantile(share[2]))<<8 | uint16(o.low) + uint16(len(o.counts)-1)
+		for i := len(o.counts) - 1; o.counts[i] == 0; i-- {
+			h.top--
+		}
+	}
+	return h
 }
 
 // quantile is the level that no more than a share of the samples is above.
@@ -160,17 +178,18 @@ func (o *openHour) over(level float64) float64 {
 // timeline is what has been, by hours: ring buffers whose newest entry is before next.
 type timeline struct {
 	hours [lifetime]hour
-	older [lifetime]uint8 // P98 of the week before
+	older [lifetime]uint8 // what the hours of the week before needed
 	next  int             // number of the hour that is open, since 1970
 	first int             // number of the first hour kept, next if there is none
 }
 
-// push appends a closed hour.
-func (t *timeline) push(h hour) {
+// push appends a closed hour. The one that it takes the place of is kept as what it needed.
+func (t *timeline) push(h hour, memory bool, risk float64) {
 	i := t.next % lifetime
 	t.older[i] = 0
 	if old := t.hours[i]; old.known() {
-		t.older[i] = old.p98
+		s := old.shape(memory)
+		t.older[i] = uint8(s.quantile(risk) + 0.5)
 	}
 	t.hours[i] = h
 	t.next++

@@ -18,9 +18,10 @@ const (
 
 // past is what rules are tried on: the kept hours as arrays in the order of time, the last entry being the hour to come.
 type past struct {
-	p98   [2*week + 1]uint8
-	hours [week + 1]hour
-	from  int // first index in hours that counts
+	needs  [2*week + 1]uint8 // levels that keep the risk; 0 where nothing is known
+	shapes [week]shape
+	known  [week]bool
+	from   int // first index in shapes that counts
 }
 
 // fit is a rule tried on the past.
@@ -33,20 +34,23 @@ type fit struct {
 	upper  float64
 }
 
-// cut is the past as it stood at the end of the newest hour, without what was before an hour.
-func (t *timeline) cut(p *past, from int) {
+// cut is the past as it stands at the end of the newest hour, without what was before an hour.
+func (t *timeline) cut(p *past, from int, memory bool, risk float64) {
 	start := t.next - week
 	p.from = max(0, from-start, t.first-start)
 	for i := range week {
-		n := start + i
-		p.hours[i] = t.at(n)
-		p.p98[week+i] = p.hours[i].p98
-		p.p98[i] = 0
-		if n-week >= from && n >= 0 && t.next > lifetime { // the entry of older is a lifetime before the hour's in its place
-			p.p98[i] = t.older[n%lifetime]
+		h := t.at(start + i)
+		p.needs[i], p.needs[week+i] = 0, 0
+		if p.known[i] = h.known(); p.known[i] {
+			p.shapes[i] = h.shape(memory)
+			p.needs[week+i] = uint8(p.shapes[i].quantile(risk) + 0.5)
+		}
+		// What is older has its place a week later in the ring.
+		if n := start + i; n-week >= from && n >= 0 {
+			p.needs[i] = t.older[n%lifetime]
 		}
 	}
-	p.hours[week], p.p98[2*week] = hour{}, 0
+	p.needs[2*week] = 0
 }
 
 // try fits a rule: its path through the past, changed only when it must be, and the smallest margin at which the share of time
@@ -57,7 +61,7 @@ func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) 
 	for k := p.from; k <= week; k++ {
 		level, ok := 0, false
 		if k >= 3 || r == steady {
-			level, ok = r.says(&p.p98, week+k)
+			level, ok = r.says(&p.needs, week+k)
 		}
 		since++
 		if ok && (current == 0 || since >= hold && beyond(level-current)) {
@@ -72,9 +76,9 @@ func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) 
 			}
 			continue
 		}
-		if h := p.hours[k]; h.known() {
+		if p.known[k] {
 			known++
-			c.add(h, current, risk)
+			c.add(&p.shapes[k], current, int(p.needs[week+k]))
 		}
 	}
 	if known < minFit || current == 0 {
@@ -103,14 +107,15 @@ const span = topLevel
 
 func (c *counts) reset() { *c = counts{} }
 
-func (c *counts) add(h hour, said int, risk float64) {
-	p50, p98 := int(h.p50)-said, int(h.p98)-said
-	peak := int(math.Ceil(h.peak())) - said
-	c.spread(p98, max(peak, p98), overP98)
-	c.spread(p50, p98, overP50-overP98)
-	c.spread(p50-int(h.below()), p50, 1-overP50)
-	c.needs[clampTo(int(math.Ceil(h.quantile(risk)))-said)+span]++
-	c.medians[clampTo(p50)+span]++
+// add counts an hour, of what a rule said and of what was needed.
+func (c *counts) add(s *shape, said, need int) {
+	o := overs()
+	for i := 1; i < len(s); i++ {
+		c.spread(int(s[i-1])-said, int(math.Ceil(s[i]))-said, o[i-1]-o[i])
+	}
+	c.spread(int(s[0]-s.tail())-said, int(s[0])-said, below)
+	c.needs[clampTo(need-said)+span]++
+	c.medians[clampTo(int(s[0])-said)+span]++
 }
 
 // spread adds a share of samples that lies evenly between two levels.

@@ -49,7 +49,7 @@ func (l *learnt) reset(p Policy) { *l = learnt{tail: float32(1 - p.Confidence)} 
 // 50 quiet hours raise it: in the long run the share of time above is the risk whatever demand does (adaptive conformal inference,
 // Gibbs and Candès 2021, on a logarithmic scale).
 const (
-	strainStep, strainLow, strainHigh = 0.02, -4, 0.5
+	strainStep, strainLow, strainHigh = 0.01, -4, 0.5
 	tailStep, tailLow                 = 0.02, 0.002
 )
 
@@ -60,7 +60,7 @@ func (u *Usage) closed(h hour) {
 		u.judge(h)
 		l.hours++
 	}
-	u.time.push(h)
+	u.time.push(h, isMemory(u.resource), u.policy.Risk)
 	if u.pending != 0 {
 		u.contradiction()
 	}
@@ -80,14 +80,13 @@ func (u *Usage) closed(h hour) {
 // judge says how the recommendation fared in an hour.
 func (u *Usage) judge(h hour) {
 	l := &u.learnt
-	need := h.peak()
-	if !isMemory(u.resource) {
-		need = h.quantile(u.policy.Risk)
-	}
+	memory := isMemory(u.resource)
+	s := h.shape(memory)
+	need := u.need(&s)
 	if l.issued > 0 {
-		over := h.over(float64(l.issued))
+		over := s.over(float64(l.issued))
 		l.over.add(over)
-		if !isMemory(u.resource) {
+		if !memory {
 			l.strain += strainStep * float32(1-over/u.policy.Risk)
 			l.strain = max(strainLow, min(l.strain, strainHigh))
 		}
@@ -107,6 +106,14 @@ func (u *Usage) judge(h hour) {
 	}
 }
 
+// need is the smallest level that would have kept the risk in an hour.
+func (u *Usage) need(s *shape) float64 {
+	if isMemory(u.resource) {
+		return s[len(s)-1]
+	}
+	return s.quantile(u.policy.Risk)
+}
+
 // contradiction drops the hours before a new version once most of the first three after it need something else.
 func (u *Usage) contradiction() {
 	begin := int(u.pending)
@@ -121,10 +128,8 @@ func (u *Usage) contradiction() {
 			continue
 		}
 		known++
-		need := float32(h.peak())
-		if !isMemory(u.resource) {
-			need = float32(h.quantile(u.policy.Risk))
-		}
+		s := h.shape(isMemory(u.resource))
+		need := float32(u.need(&s))
 		if l.issued > 0 && (need > l.issued+1 || need < min(l.lower, l.issued*0.98-2)) {
 			other++
 		}
@@ -144,7 +149,7 @@ func (u *Usage) contradiction() {
 func (u *Usage) fitShare() {
 	l := &u.learnt
 	var p past
-	u.time.cut(&p, int(u.version))
+	u.time.cut(&p, int(u.version), false, u.policy.Risk)
 	risk := u.policy.Risk * math.Exp(float64(l.strain))
 	best, ok := u.best(&p, risk)
 	if !ok {
@@ -191,8 +196,9 @@ func (u *Usage) fitEarly(p *past) {
 	l := &u.learnt
 	top, low := 0.0, topLevel*1.0
 	for k := p.from; k < week; k++ {
-		if h := p.hours[k]; h.known() {
-			top, low = max(top, float64(h.p98)), min(low, float64(h.p98))
+		if p.known[k] {
+			need := float64(p.needs[week+k])
+			top, low = max(top, need), min(low, need)
 		}
 	}
 	l.reason, l.fitted = ReasonRecent, false
@@ -201,10 +207,19 @@ func (u *Usage) fitEarly(p *past) {
 	l.issue(top + float64(l.margin))
 }
 
-// issue changes the recommendation if it is another one.
+// issue changes the recommendation if it is another one: what would be a change of less than sticky is none downwards, and upwards
+// it is made as large as that, since those who apply recommendations ignore small changes, too.
 func (l *learnt) issue(level float64) {
 	level = max(1, min(level, topLevel))
-	if l.issued == 0 || math.Abs(math.Exp((level-float64(l.issued))*levelWidth)-1) > sticky {
+	step := math.Log(1+sticky) / levelWidth
+	old := float64(l.issued)
+	switch {
+	case l.issued == 0 || level < old-step*1.1 || level > old+step:
 		l.issued = float32(level)
+	case level > old+slip:
+		l.issued = float32(min(old+step+0.01, topLevel))
 	}
 }
+
+// slip is by how many levels a recommendation may be too low without being changed: 2 %.
+const slip = 0.35

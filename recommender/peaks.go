@@ -20,7 +20,7 @@ type peakFit struct {
 func (u *Usage) fitPeaks() {
 	l := &u.learnt
 	var p past
-	u.time.cut(&p, int(u.version))
+	u.time.cut(&p, int(u.version), true, u.policy.Risk)
 	hold := min(u.policy.hold(), week/2)
 	var best peakFit
 	for i, w := range peakWindows() {
@@ -46,8 +46,8 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 	var mean, square, known float64
 	first := -1
 	for k := p.from; k < week; k++ {
-		if h := p.hours[k]; h.known() {
-			peaks[k] = h.peak()
+		if p.known[k] {
+			peaks[k] = p.shapes[k][3]
 			known++
 			delta := peaks[k] - mean
 			mean += delta / known

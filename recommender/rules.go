@@ -32,7 +32,7 @@ func (r rule) reason() Reason {
 	return ReasonSteady
 }
 
-// says is the rule for hour k of the past, p being the hours' P98 with 0 where nothing is known; ok is false where the hours that it
+// says is the rule for hour k of the past, p being what the hours needed with 0 where nothing is known; ok is false where the hours that it
 // needs are not known.
 func (r rule) says(p *[2*week + 1]uint8, k int) (level int, ok bool) {
 	last := int(p[k-1])

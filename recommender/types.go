@@ -116,12 +116,12 @@ type Evidence struct {
 	Over float64
 }
 
-// Hour is what is known of one hour (of one step, where Policy.Step is less). P50 and P98 are within 2.8 % of the true ones, Max at
-// most 0.03 % above.
+// Hour is what is known of one hour (of one step, where Policy.Step is less). P50, P90 and Max are within 2.8 % of the true
+// ones; of memory Max is at most 0.03 % above.
 type Hour struct {
 	Start         time.Time
 	Known         bool // false: nothing is known, and the values are NaN
-	P50, P98, Max float64
+	P50, P90, Max float64
 }
 
 // Replay is what the kept hours would have been like at a fixed request.

@@ -104,7 +104,7 @@ func (u *Usage) closeUntil(number int) {
 	if number <= u.time.next {
 		return
 	}
-	u.closed(u.open.close())
+	u.closed(u.open.close(isMemory(u.resource)))
 	if number-u.time.next > lifetime {
 		u.time = timeline{next: number, first: number}
 		u.learnt.reset(u.policy)
@@ -178,10 +178,11 @@ func (u *Usage) Hours() iter.Seq[Hour] {
 	return func(yield func(Hour) bool) {
 		for n := u.time.first; n < u.time.next; n++ {
 			h := u.time.at(n)
-			out := Hour{Start: u.startOf(n), P50: unknown(), P98: unknown(), Max: unknown()}
+			out := Hour{Start: u.startOf(n), P50: unknown(), P90: unknown(), Max: unknown()}
 			if h.known() {
 				out.Known = true
-				out.P50, out.P98, out.Max = levelValue(float64(h.p50))*unit, levelValue(float64(h.p98))*unit, markValue(h.max)*unit
+				s := h.shape(isMemory(u.resource))
+				out.P50, out.P90, out.Max = levelValue(s[0])*unit, levelValue(s[1])*unit, levelValue(s[3])*unit
 			}
 			if !yield(out) {
 				return
@@ -193,9 +194,8 @@ func (u *Usage) Hours() iter.Seq[Hour] {
 // Replay says what the kept hours since a time would have been like at a request, in the resource's unit.
 func (u *Usage) Replay(request float64, since time.Time) Replay {
 	r := Replay{}
-	unit := unitOf(u.resource)
-	level := levelAt(request / unit)
-	mark := request / unit
+	size := request / unitOf(u.resource)
+	level := levelAt(size)
 	var over, excess, use float64
 	for n := max(u.time.first, u.hourOf(since)); n < u.time.next; n++ {
 		h := u.time.at(n)
@@ -206,10 +206,11 @@ func (u *Usage) Replay(request float64, since time.Time) Replay {
 			r.Since = u.startOf(n)
 		}
 		r.Hours++
-		over += h.over(level)
-		e, all := h.excess(mark)
+		s := h.shape(isMemory(u.resource))
+		over += s.over(level)
+		e, all := s.excess(size)
 		excess, use = excess+e, use+all
-		if markValue(h.max) > mark*(1+markWidth) {
+		if s[3] > level+markWidth/levelWidth {
 			r.Kills++
 		}
 	}
@@ -222,21 +223,31 @@ func (u *Usage) Replay(request float64, since time.Time) Replay {
 	return r
 }
 
-// excess is how much of the hour's use lies above a value, and all of its use: means over the hour, samples being spread evenly
+// excess is how much of an hour's use lies above a value, and all of its use: means over the hour, samples being spread evenly
 // between the quantiles.
-func (h hour) excess(value float64) (above, all float64) {
-	p50, p98, peak := levelValue(float64(h.p50)), levelValue(float64(h.p98)), markValue(h.max)
-	low := levelValue(max(1, float64(h.p50)-h.below()))
-	for _, s := range [...]struct{ low, high, share float64 }{
-		{low, p50, 1 - overP50}, {p50, p98, overP50 - overP98}, {p98, max(p98, peak), overP98},
-	} {
-		all += s.share * (s.low + s.high) / 2
+func (s *shape) excess(value float64) (above, all float64) {
+	o := overs()
+	low, share := levelValue(max(1, s[0]-s.tail())), below
+	for i := range s {
+		high := levelValue(s[i])
+		all += share * (low + high) / 2
 		switch {
-		case value <= s.low:
-			above += s.share * ((s.low+s.high)/2 - value)
-		case value < s.high:
-			above += s.share * (s.high - value) * (s.high - value) / (2 * (s.high - s.low))
+		case value <= low:
+			above += share * ((low+high)/2 - value)
+		case value < high:
+			above += share * (high - value) * (high - value) / (2 * (high - low))
+		}
+		low = high
+		if i+1 < len(s) {
+			share = o[i] - o[i+1]
 		}
 	}
 	return above, all
+}
+
+// Tick says what time it is, so that an hour ends although no sample of the next has come.
+func (u *Usage) Tick(now time.Time) {
+	if u.samples > 0 {
+		u.closeUntil(u.hourOf(now))
+	}
 }
