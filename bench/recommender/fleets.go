@@ -16,7 +16,8 @@ import (
 // fleet is what a recommender knows of n containers, each of its own label set, so that none shares an aggregate.
 type fleet interface {
 	sample(i int, at time.Time, cpu, memory float64) // one of each resource
-	recommend(i int, now time.Time) error            // both resources
+	// recommend returns requests for both resources.
+	recommend(i int, now time.Time) (cpu, memory float64, err error)
 	checkpoint(i int, now time.Time) ([]byte, error) // in the bytes that go to the API server
 }
 
@@ -68,12 +69,13 @@ func (f *libraryFleet) sample(i int, at time.Time, cpu, memory float64) {
 	c.AddSample(&model.ContainerUsageSample{MeasureStart: at, Usage: model.MemoryAmountFromBytes(memory), Resource: model.ResourceMemory})
 }
 
-func (f *libraryFleet) recommend(i int, _ time.Time) error {
+func (f *libraryFleet) recommend(i int, _ time.Time) (cpu, memory float64, err error) {
 	r := f.recommender.GetRecommendedPodResources(model.ContainerNameToAggregateStateMap{"c": f.containers[i].aggregate})
-	if r["c"].Target[model.ResourceCPU] <= 0 {
-		return fmt.Errorf("the VPA recommends nothing for container %d", i)
+	target := r["c"].Target
+	if target[model.ResourceCPU] <= 0 {
+		return 0, 0, fmt.Errorf("the VPA recommends nothing for container %d", i)
 	}
-	return nil
+	return model.CoresFromCPUAmount(target[model.ResourceCPU]), model.BytesFromMemoryAmount(target[model.ResourceMemory]), nil
 }
 
 func (f *libraryFleet) checkpoint(i int, _ time.Time) ([]byte, error) {
@@ -125,11 +127,12 @@ func (f *twinFleet) sample(i int, at time.Time, cpu, memory float64) {
 	c.instance.AddMemory(c.aggregate, at, bytes)
 }
 
-func (f *twinFleet) recommend(i int, _ time.Time) error {
-	if f.model.Estimate(f.containers[i].aggregate, 1).Target.CPU <= 0 {
-		return fmt.Errorf("recommender/vpa recommends nothing for container %d", i)
+func (f *twinFleet) recommend(i int, _ time.Time) (cpu, memory float64, err error) {
+	target := f.model.Estimate(f.containers[i].aggregate, 1).Target
+	if target.CPU <= 0 {
+		return 0, 0, fmt.Errorf("recommender/vpa recommends nothing for container %d", i)
 	}
-	return nil
+	return float64(target.CPU) / 1000, float64(target.Memory), nil
 }
 
 func (f *twinFleet) checkpoint(i int, now time.Time) ([]byte, error) {
@@ -172,13 +175,14 @@ func (f ourFleet) sample(i int, at time.Time, cpu, memory float64) {
 	f[i].memory.Add(at, memory, 1, at)
 }
 
-func (f ourFleet) recommend(i int, now time.Time) error {
-	for _, u := range []*recommender.Usage{f[i].cpu, f[i].memory} {
-		if r := recommender.Estimate(u, now); !r.Valid {
-			return fmt.Errorf("recommender recommends nothing for container %d: %s %s", i, r.Reason, r.Why)
+func (f ourFleet) recommend(i int, now time.Time) (cpu, memory float64, err error) {
+	c, m := recommender.Estimate(f[i].cpu, now), recommender.Estimate(f[i].memory, now)
+	for _, r := range []*recommender.Recommendation{&c, &m} {
+		if !r.Valid {
+			return 0, 0, fmt.Errorf("recommender recommends nothing for container %d: %s %s", i, r.Reason, r.Why)
 		}
 	}
-	return nil
+	return c.Request, m.Request, nil
 }
 
 func (f ourFleet) checkpoint(i int, now time.Time) ([]byte, error) {

@@ -141,7 +141,10 @@ func (s size) round(c contestant, f fleet, to *cost, in *stream, minute int) {
 	to.add(sampling, s.samples(f, in, minute))
 	now := in.at(minute + s.minutes)
 	runtime.GC() // each pays for its own garbage
-	to.time(recommending, s.containers, func(i int) error { return f.recommend(i, now) })
+	to.time(recommending, s.containers, func(i int) error {
+		_, _, err := f.recommend(i, now)
+		return err
+	})
 	checkpoints := make([][]byte, s.containers)
 	to.time(checkpointing, s.containers, func(i int) (err error) {
 		checkpoints[i], err = f.checkpoint(i, now)
