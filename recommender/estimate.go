@@ -96,13 +96,5 @@ func (u *Usage) why(reason Reason) string {
 	if !l.fitted {
 		return fmt.Sprintf("the most of the %d hours known and %.0f%% more", l.hours, more)
 	}
-	of := map[rule]string{
-		lastHour: "what the last hour needed", lastHours: "the most that the last three hours needed",
-		yesterday: "what the same hour needed a day ago", aboutThen: "the most around the same hour a day ago",
-		recentOrThen: "the most of the last two hours and the same hour a day ago",
-		changeOfDay:  "what the last hour needed, changed as it did a day ago",
-		weekAgo:      "the most around the same hour a week ago",
-		recentOrWeek: "the most of the last two hours and the same hour a week ago",
-	}[l.rule]
-	return fmt.Sprintf("%s, times %.2f: with that use was above it %.1f%% of the time", of, math.Exp(float64(l.margin)*levelWidth), 100*l.over.value())
+	return fmt.Sprintf("%s, times %.2f: with that use was above it %.1f%% of the time", l.rule, math.Exp(float64(l.margin)*levelWidth), 100*l.over.value())
 }

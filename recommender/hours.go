@@ -178,18 +178,23 @@ func (o *openHour) over(level float64) float64 {
 // timeline is what has been, by hours: ring buffers whose newest entry is before next.
 type timeline struct {
 	hours [lifetime]hour
-	older [lifetime]uint8 // what the hours of the week before needed
-	next  int             // number of the hour that is open, since 1970
-	first int             // number of the first hour kept, next if there is none
+	older *[lifetime]uint8 // what the hours of the week before needed; nil of memory
+	next  int              // number of the hour that is open, since 1970
+	first int              // number of the first hour kept, next if there is none
 }
 
 // push appends a closed hour. The one that it takes the place of is kept as what it needed.
 func (t *timeline) push(h hour, memory bool, risk float64) {
 	i := t.next % lifetime
-	t.older[i] = 0
-	if old := t.hours[i]; old.known() {
-		s := old.shape(memory)
-		t.older[i] = uint8(s.quantile(risk) + 0.5)
+	if !memory {
+		if t.older == nil {
+			t.older = new([lifetime]uint8)
+		}
+		t.older[i] = 0
+		if old := t.hours[i]; old.known() {
+			s := old.shape(memory)
+			t.older[i] = uint8(s.quantile(risk) + 0.5)
+		}
 	}
 	t.hours[i] = h
 	t.next++

@@ -9,11 +9,11 @@ const (
 	minHours = 3
 	minFit   = 12
 	// better is by how much of the request in slack another rule must be better to be taken: less is chance.
-	better = 0.02
+	better = 0.01
 	// perChange is the slack that a change is worth.
 	perChange = 0.05
 	// refit is every how many hours all rules are tried; in between only the one in use.
-	refit = 6
+	refit = 3
 )
 
 // past is what rules are tried on: the kept hours as arrays in the order of time, the last entry being the hour to come.
@@ -46,7 +46,7 @@ func (t *timeline) cut(p *past, from int, memory bool, risk float64) {
 			p.needs[week+i] = uint8(p.shapes[i].quantile(risk) + 0.5)
 		}
 		// What is older has its place a week later in the ring.
-		if n := start + i; n-week >= from && n >= 0 {
+		if n := start + i; n-week >= from && n >= 0 && t.older != nil {
 			p.needs[i] = t.older[n%lifetime]
 		}
 	}

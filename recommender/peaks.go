@@ -1,13 +1,15 @@
 package recommender
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Peaks within a window before, that of a day forgets soonest.
 func peakWindows() [3]int { return [3]int{day, 3 * day, week} }
 
-// The prior about by how much a window's peak exceeds the peaks before it: as if that had happened once, by a third of a level
-// (2 %) and the standard deviation of the hours' peaks.
-const priorExcess = 0.3
+// priorExcess, in levels (1 %), is part of the prior about by how much a peak exceeds those before it; the rest is spacing.
+const priorExcess = 0.2
 
 // peakFit is a window tried on the past.
 type peakFit struct {
@@ -15,8 +17,9 @@ type peakFit struct {
 }
 
 // fitPeaks is about resources of which too little kills: the request must hold the peak of the policy's Hold, but for the risk.
-// How much a peak exceeds those before it is taken to have an exponential tail, whose frequency and mean are counted, with a
-// prior: so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
+// By how much a peak exceeds those before it is taken to have an exponential tail, whose frequency and mean are counted. The prior
+// is as if it had happened once, by how far the hours' highest peaks lie apart (Hill's estimator of the tail, on the logarithmic
+// grid): so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
 func (u *Usage) fitPeaks() {
 	l := &u.learnt
 	var p past
@@ -43,15 +46,12 @@ func (u *Usage) fitPeaks() {
 
 func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 	var peaks [week]float64
-	var mean, square, known float64
+	var sorted []float64
 	first := -1
 	for k := p.from; k < week; k++ {
 		if p.known[k] {
 			peaks[k] = p.shapes[k][3]
-			known++
-			delta := peaks[k] - mean
-			mean += delta / known
-			square += delta * (peaks[k] - mean)
+			sorted = append(sorted, peaks[k])
 			if first < 0 {
 				first = k
 			}
@@ -77,12 +77,13 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 	}
 	now := before[week-1]
 	h := float64(hold)
-	prior := priorExcess + math.Sqrt(square/max(1, known-1))
+	slices.Sort(sorted)
+	prior := priorExcess + spacing(sorted)
 	often := (exceeded/h + 1) / (tried/h + 2)
 	byHowMuch := (excess/h + prior) / (exceeded/h + 1)
 	f := peakFit{margin: max(0, byHowMuch*math.Log(often/risk))}
 	f.level = now + f.margin
-	f.mean, f.lower = now+f.margin, now-1-prior
+	f.mean, f.lower = now+f.margin, sorted[0]
 	f.upper = now + max(0, byHowMuch*math.Log(often/tail))
 	if tried > 0 {
 		f.mean = said/tried + f.margin
@@ -90,6 +91,20 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 		f.upper = max(f.upper, now+c.need(1-tail, tried))
 	}
 	return f
+}
+
+// spacing is how far the highest of some sorted values are above the next, in the mean: of a tenth of them, but three at least.
+func spacing(sorted []float64) float64 {
+	n := len(sorted)
+	top := min(max(3, n/10), n-1)
+	if top < 1 {
+		return 0
+	}
+	sum := 0.0
+	for _, v := range sorted[n-top:] {
+		sum += v - sorted[n-top-1]
+	}
+	return sum / float64(top)
 }
 
 // maxima returns at k the most of the n values that end with k.

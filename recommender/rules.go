@@ -32,6 +32,30 @@ func (r rule) reason() Reason {
 	return ReasonSteady
 }
 
+func (r rule) String() string {
+	switch r {
+	case lastHour:
+		return "what the last hour needed"
+	case lastHours:
+		return "the most that the last three hours needed"
+	case steady:
+		return "the same at all hours"
+	case yesterday:
+		return "what the same hour needed a day ago"
+	case aboutThen:
+		return "the most around the same hour a day ago"
+	case recentOrThen:
+		return "the most of the last two hours and the same hour a day ago"
+	case changeOfDay:
+		return "what the last hour needed, changed as it did a day ago"
+	case weekAgo:
+		return "the most around the same hour a week ago"
+	case recentOrWeek:
+		return "the most of the last two hours and the same hour a week ago"
+	}
+	return "no rule"
+}
+
 // says is the rule for hour k of the past, p being what the hours needed with 0 where nothing is known; ok is false where the hours that it
 // needs are not known.
 func (r rule) says(p *[2*week + 1]uint8, k int) (level int, ok bool) {

@@ -55,11 +55,14 @@ func (u *Usage) SetPolicy(p Policy) {
 // learnAnew goes through the kept hours as if they came now.
 func (u *Usage) learnAnew() {
 	kept := u.time
-	u.time = timeline{next: kept.first, first: kept.first, older: kept.older}
+	u.time = timeline{next: kept.first, first: kept.first}
 	u.learnt.reset(u.policy)
 	for n := kept.first; n < kept.next; n++ {
-		h := kept.at(n)
-		u.closed(h)
+		if kept.older != nil { // closing an hour puts what it replaces there
+			older := *kept.older
+			u.time.older = &older
+		}
+		u.closed(kept.at(n))
 	}
 	u.time.older = kept.older
 }
@@ -166,10 +169,11 @@ func (u *Usage) AddOOM(at time.Time, limit float64, now time.Time) bool {
 // NewVersion says that a new version of the workload runs from now on. The hours before count on until those of the new version
 // contradict them.
 func (u *Usage) NewVersion(at time.Time) {
-	if u.samples == 0 {
-		return
+	if u.samples == 0 || at.Unix() > u.until+int64(lifetime*u.policy.step()/time.Second) {
+		return // nothing is known, or too long ago to count
 	}
-	u.pending = int32(max(u.hourOf(at), u.time.next))
+	u.Tick(at)
+	u.pending = int32(u.time.next)
 }
 
 // Hours yields what is kept, oldest first: a week of closed hours, unknown ones among them with no samples.

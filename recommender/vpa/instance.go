@@ -14,6 +14,22 @@ type Instance struct {
 	memoryPeak, oomPeak int64
 }
 
+// State is what an Instance holds, for those who look into it.
+type State struct {
+	LastCPU, LastMemory time.Time // of the newest samples; zero for none
+	WindowEnd           time.Time // of the current memory interval
+	// MemoryPeak is the highest use in it, OOMPeak the highest need after a kill, in bytes.
+	MemoryPeak, OOMPeak int64
+}
+
+// State returns what the instance holds.
+func (i *Instance) State() State {
+	return State{
+		LastCPU: date(i.lastCPU), LastMemory: date(i.lastMemory), WindowEnd: date(i.windowEnd),
+		MemoryPeak: i.memoryPeak, OOMPeak: i.oomPeak,
+	}
+}
+
 // maxRequest is an exbibyte: the largest request to which a bump-up can be added.
 const maxRequest = 1 << 60
 
@@ -27,7 +43,7 @@ var (
 // sample is refused, and so is what is negative.
 func (i *Instance) AddCPU(a *Aggregate, at time.Time, millicores int64) bool {
 	ns, ok := nanoseconds(at)
-	if !ok || millicores < 0 || ns <= i.lastCPU || !a.addCPU(at, ns, millicores) {
+	if !ok || millicores < 0 || ns <= i.lastCPU || !a.addCPU(ns, millicores) {
 		return false
 	}
 	i.lastCPU = ns
@@ -56,14 +72,14 @@ func (i *Instance) addMemory(a *Aggregate, at, bytes int64, peak *int64) bool {
 		if old == 0 || bytes <= old {
 			return true
 		}
-		a.memory.Subtract(float64(old), memoryWeight, date(i.windowEnd))
+		a.memory.Subtract(float64(old), memoryWeight, i.windowEnd)
 	} else {
 		interval := int64(a.model.config.MemoryInterval)
 		i.windowEnd += (at-i.windowEnd)/interval*interval + interval
 		i.memoryPeak, i.oomPeak = 0, 0
 	}
 	*peak = bytes
-	return a.memory.Add(float64(bytes), memoryWeight, date(i.windowEnd))
+	return a.memory.Add(float64(bytes), memoryWeight, i.windowEnd)
 }
 
 func (i *Instance) peak() int64 { return max(i.memoryPeak, i.oomPeak) }
