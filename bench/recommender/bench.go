@@ -24,7 +24,7 @@ type report struct {
 }
 
 // parts of the benchmark, in their order.
-func parts() []string { return []string{"scale", "accuracy"} }
+func parts() []string { return []string{"accuracy", "gpu", "scale"} }
 
 func run(ctx context.Context, o options) error {
 	r := &report{Result: result.New("recommender")}
@@ -61,6 +61,8 @@ func (r *report) run(ctx context.Context, part string, o options, say io.Writer)
 	switch part {
 	case "scale":
 		return r.scale(ctx, o, say)
+	case "gpu":
+		return r.gpu(o, say)
 	default:
 		return r.accuracy(ctx, o, say)
 	}

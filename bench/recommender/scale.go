@@ -26,9 +26,9 @@ const history = 14 * 24 * 60 // minutes
 
 func sizes(short bool) []size {
 	if short {
-		return []size{{1_000, 12, 60, 3}, {10_000, 2, 10, 3}}
+		return []size{{1_000, 6, 30, 3}, {10_000, 1, 3, 3}}
 	}
-	return []size{{1_000, 60, 200, 7}, {10_000, 12, 20, 7}, {100_000, 2, 4, 5}}
+	return []size{{1_000, 30, 60, 7}, {10_000, 4, 6, 7}, {100_000, 1, 2, 3}}
 }
 
 // cost is what a fleet costs: bytes for each container, and nanoseconds for each operation by round.
