@@ -14,21 +14,25 @@ import (
 // quarter is the goal: of the library's bytes, and of its time.
 const quarter = 0.25
 
-// size is how many containers there are, and how they are fed. Fewer samples an hour for more containers, or filling the
-// library's histograms would take half an hour: its bytes do not depend on that, and what of ours does shows in the smaller sizes.
+// size is how many containers there are. The first size is fed two weeks of samples. Larger ones are loaded from its checkpoints,
+// each as often as it takes, as after a restart: feeding them would take hours.
 type size struct {
-	containers, perHour int
-	minutes             int // timed, in a round
-	rounds              int
+	containers, rounds int
 }
 
-const history = 14 * 24 * 60 // minutes
+const (
+	history = 14 * 24 * 60 // minutes
+	timed   = 60           // minutes of samples in a round: each hour has one end, where ours learns
+	// most is how many containers are timed: of more, so many that are spread over all, so that none is in the processor's caches.
+	most = 1000
+)
 
-func sizes(short bool) []size {
+// sizes and how many samples an hour the first one is fed.
+func sizes(short bool) (list []size, perHour int) {
 	if short {
-		return []size{{1_000, 6, 30, 3}, {10_000, 1, 3, 3}}
+		return []size{{200, 3}, {10_000, 3}}, 4
 	}
-	return []size{{1_000, 30, 60, 7}, {10_000, 4, 6, 7}, {100_000, 1, 2, 3}}
+	return []size{{1_000, 5}, {10_000, 5}, {100_000, 3}}, 12
 }
 
 // cost is what a fleet costs: bytes for each container, and nanoseconds for each operation by round.
@@ -60,48 +64,84 @@ func (r *report) scale(ctx context.Context, o options, say io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range sizes(o.short) {
-		costs, err := s.measure(ctx, all, newStream(o.seed), say)
-		if err != nil {
-			return fmt.Errorf("cannot measure %d containers: %w", s.containers, err)
+	in := newStream(o.seed)
+	list, perHour := sizes(o.short)
+	var kept [][][]byte // checkpoints by contestant
+	for _, s := range list {
+		fleets, costs := make([]fleet, len(all)), make([]*cost, len(all))
+		for k, c := range all {
+			begin, before := time.Now(), heap()
+			if kept == nil {
+				fleets[k] = c.make(s.containers)
+				err = fill(ctx, fleets[k], s.containers, perHour, in)
+			} else {
+				fleets[k], err = c.restore(again(kept[k], s.containers))
+			}
+			if err != nil {
+				return fmt.Errorf("cannot measure %d containers of %s: %w", s.containers, c.name, err)
+			}
+			took := time.Since(begin)
+			costs[k] = &cost{name: c.name, goal: c.goal, bytes: float64(heap()-before) / float64(s.containers)}
+			fmt.Fprintf(say, "scale: %d containers of %s are there after %s\n", s.containers, c.name, took.Round(time.Second/10))
+		}
+		if kept == nil {
+			if kept, err = save(fleets, s.containers, in.at(history)); err != nil {
+				return err
+			}
+		}
+		if err := s.measure(ctx, all, fleets, costs, in, say); err != nil {
+			return err
 		}
 		r.costs(s, costs)
 	}
 	return nil
 }
 
-// measure fills a fleet of each contestant, and then has them do the same, one after another, in rounds.
-func (s size) measure(ctx context.Context, all []contestant, in *stream, say io.Writer) ([]*cost, error) {
-	fleets, costs := make([]fleet, len(all)), make([]*cost, len(all))
-	for k, c := range all {
-		begin := time.Now()
-		before := heap()
-		fleets[k] = c.make(s.containers)
-		if err := s.fill(ctx, fleets[k], in); err != nil {
-			return nil, err
+// save makes the checkpoints that larger fleets are loaded from.
+func save(fleets []fleet, n int, now time.Time) ([][][]byte, error) {
+	kept := make([][][]byte, len(fleets))
+	for k, f := range fleets {
+		for i := range n {
+			b, err := f.checkpoint(i, now)
+			if err != nil {
+				return nil, fmt.Errorf("cannot save a checkpoint: %w", err)
+			}
+			kept[k] = append(kept[k], b)
 		}
-		costs[k] = &cost{name: c.name, goal: c.goal, bytes: float64(heap()-before) / float64(s.containers)}
-		fmt.Fprintf(say, "scale: %d containers: filled %s with %d days of %d samples an hour in %s\n", s.containers, c.name, history/24/60, s.perHour, time.Since(begin).Round(time.Second))
 	}
+	return kept, nil
+}
+
+// again repeats checkpoints until there are n.
+func again(checkpoints [][]byte, n int) [][]byte {
+	list := make([][]byte, n)
+	for i := range list {
+		list[i] = checkpoints[i%len(checkpoints)]
+	}
+	return list
+}
+
+// measure has the fleets do the same, one after another, in rounds.
+func (s size) measure(ctx context.Context, all []contestant, fleets []fleet, costs []*cost, in *stream, say io.Writer) error {
 	minute := history
 	for round := range s.rounds {
 		for k := range all { // who goes first changes
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return err
 			}
 			k = (k + round) % len(all)
 			s.round(all[k], fleets[k], costs[k], in, minute)
 		}
-		minute += s.minutes
+		minute += timed
 		fmt.Fprintf(say, "scale: %d containers: round %d of %d\n", s.containers, round+1, s.rounds)
 	}
+	runtime.KeepAlive(fleets)
 	for _, c := range costs {
 		if c.failed[recommending] != nil { // what does not do its work costs little
 			c.bytes, c.failed[sampling] = math.NaN(), c.failed[recommending]
 		}
 	}
-	runtime.KeepAlive(fleets)
-	return costs, nil
+	return nil
 }
 
 // heap is what is in use after everything else is gone.
@@ -115,17 +155,17 @@ func heap() int64 {
 }
 
 // fill feeds the history, on all processors.
-func (s size) fill(ctx context.Context, f fleet, in *stream) error {
+func fill(ctx context.Context, f fleet, n, perHour int, in *stream) error {
 	group, ctx := errgroup.WithContext(ctx)
 	parts := runtime.GOMAXPROCS(0)
 	for part := range parts {
 		group.Go(func() error {
-			for minute := 0; minute < history; minute += 60 / s.perHour {
+			for minute := 0; minute < history; minute += 60 / perHour {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
 				at := in.at(minute)
-				for i := part * s.containers / parts; i < (part+1)*s.containers/parts; i++ {
+				for i := part * n / parts; i < (part+1)*n/parts; i++ {
 					cpu, memory := in.usage(i, minute)
 					f.sample(i, at, cpu, memory)
 				}
@@ -136,69 +176,90 @@ func (s size) fill(ctx context.Context, f fleet, in *stream) error {
 	return group.Wait()
 }
 
+// each calls f with the number of every container that is timed.
+func (s size) each(f func(i int) error) error {
+	n := min(s.containers, most)
+	for i := range n {
+		if err := f(i * (s.containers / n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // round times each operation once. What fails is not tried again.
 func (s size) round(c contestant, f fleet, to *cost, in *stream, minute int) {
-	to.add(sampling, s.samples(f, in, minute))
-	now := in.at(minute + s.minutes)
-	runtime.GC() // each pays for its own garbage
-	to.time(recommending, s.containers, func(i int) error {
-		_, _, err := f.recommend(i, now)
-		return err
+	now := in.at(minute + timed)
+	h := s.hour(in, minute)
+	to.time(sampling, func() (int, error) { return s.samples(f, in, minute, h) })
+	to.time(recommending, func() (int, error) {
+		return min(s.containers, most), s.each(func(i int) error {
+			_, _, err := f.recommend(i, now)
+			return err
+		})
 	})
-	checkpoints := make([][]byte, s.containers)
-	to.time(checkpointing, s.containers, func(i int) (err error) {
-		checkpoints[i], err = f.checkpoint(i, now)
-		return err
+	var checkpoints [][]byte
+	to.time(checkpointing, func() (int, error) {
+		err := s.each(func(i int) error {
+			b, err := f.checkpoint(i, now)
+			checkpoints = append(checkpoints, b)
+			return err
+		})
+		return len(checkpoints), err
 	})
-	if to.failed[checkpointing] != nil {
-		to.failed[restarting] = to.failed[checkpointing]
-		return
-	}
 	sum := 0
 	for _, b := range checkpoints {
 		sum += len(b)
 	}
-	to.kept = float64(sum) / float64(s.containers)
-	runtime.GC()
-	begin := time.Now()
-	loaded, err := c.restore(checkpoints)
-	to.add(restarting, float64(time.Since(begin))/float64(s.containers))
+	to.kept = float64(sum) / float64(len(checkpoints))
+	var loaded fleet
+	to.time(restarting, func() (n int, err error) {
+		loaded, err = c.restore(checkpoints)
+		return len(checkpoints), err
+	})
 	runtime.KeepAlive(loaded)
-	to.failed[restarting] = err
 }
 
-// samples feeds some minutes to all containers and returns the nanoseconds of one sample.
-func (s size) samples(f fleet, in *stream, minute int) float64 {
-	cpu, memory := make([]float64, s.containers), make([]float64, s.containers)
-	var took time.Duration
-	runtime.GC()
-	for m := range s.minutes {
-		for i := range cpu {
-			cpu[i], memory[i] = in.usage(i, minute+m)
-		}
-		at := in.at(minute + m)
-		begin := time.Now()
-		for i := range cpu {
-			f.sample(i, at, cpu[i], memory[i])
-		}
-		took += time.Since(begin)
+// hour is an hour of usage of the containers that are timed, a minute apart, made before the clock starts.
+type hour struct{ cpu, memory [][]float64 }
+
+func (s size) hour(in *stream, minute int) hour {
+	var h hour
+	for m := range timed {
+		h.cpu, h.memory = append(h.cpu, nil), append(h.memory, nil)
+		_ = s.each(func(i int) error { // f returns none
+			cpu, memory := in.usage(i, minute+m)
+			h.cpu[m], h.memory[m] = append(h.cpu[m], cpu), append(h.memory[m], memory)
+			return nil
+		})
 	}
-	return float64(took) / float64(2*s.minutes*s.containers)
+	return h
+}
+
+// samples feeds an hour and returns how many samples that were.
+func (s size) samples(f fleet, in *stream, minute int, h hour) (int, error) {
+	for m := range timed {
+		at := in.at(minute + m)
+		k := 0
+		_ = s.each(func(i int) error { // f returns none
+			f.sample(i, at, h.cpu[m][k], h.memory[m][k])
+			k++
+			return nil
+		})
+	}
+	return 2 * timed * min(s.containers, most), nil
 }
 
 func (c *cost) add(operation int, ns float64) { c.rounds[operation] = append(c.rounds[operation], ns) }
 
-// time runs an operation on every container.
-func (c *cost) time(operation, n int, f func(i int) error) {
+// time times what does an operation so many times. Each pays for its own garbage.
+func (c *cost) time(operation int, f func() (n int, err error)) {
 	if c.failed[operation] != nil {
 		return
 	}
+	runtime.GC()
 	begin := time.Now()
-	for i := range n {
-		if err := f(i); err != nil {
-			c.failed[operation] = err
-			return
-		}
-	}
+	n, err := f()
 	c.add(operation, float64(time.Since(begin))/float64(n))
+	c.failed[operation] = err
 }

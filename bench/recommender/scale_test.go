@@ -14,12 +14,15 @@ import (
 func TestScale(t *testing.T) {
 	all, err := contestants()
 	require.NoError(t, err)
-	s := size{containers: 20, perHour: 2, minutes: 30, rounds: 2}
-	costs, err := s.measure(t.Context(), all, newStream(1), io.Discard)
-	require.NoError(t, err)
-	require.Len(t, costs, 3)
+	s, in := size{containers: 20, rounds: 2}, newStream(1)
+	fleets, costs := make([]fleet, len(all)), make([]*cost, len(all))
+	for k, c := range all {
+		fleets[k], costs[k] = c.make(s.containers), &cost{name: c.name, goal: c.goal, bytes: 200}
+		require.NoError(t, fill(t.Context(), fleets[k], s.containers, 2, in))
+	}
+	require.NoError(t, s.measure(t.Context(), all, fleets, costs, in, io.Discard))
 	for _, c := range costs {
-		assert.Greater(t, c.bytes, 100.0, c.name)
+		assert.Greater(t, c.kept, 100.0, c.name)
 		for k := range operations {
 			require.NoError(t, c.failed[k], "%s: %s", c.name, operation(k))
 			assert.Len(t, c.rounds[k], s.rounds, "%s: %s", c.name, operation(k))
@@ -42,23 +45,20 @@ func TestScale(t *testing.T) {
 func TestRestored(t *testing.T) {
 	all, err := contestants()
 	require.NoError(t, err)
-	s, in := size{containers: 3, perHour: 2}, newStream(2)
+	const n = 3
+	in := newStream(2)
 	for _, c := range all {
-		f := c.make(s.containers)
-		require.NoError(t, s.fill(t.Context(), f, in))
+		f := c.make(n)
+		require.NoError(t, fill(t.Context(), f, n, 2, in))
 		now := in.at(history)
-		var checkpoints [][]byte
-		for i := range s.containers {
-			b, err := f.checkpoint(i, now)
-			require.NoError(t, err, c.name)
-			checkpoints = append(checkpoints, b)
-		}
-		restored, err := c.restore(checkpoints)
+		checkpoints, err := save([]fleet{f}, n, now)
 		require.NoError(t, err, c.name)
-		for i := range s.containers {
+		restored, err := c.restore(again(checkpoints[0], 2*n))
+		require.NoError(t, err, c.name)
+		for i := range n {
 			cpu, memory, err := f.recommend(i, now)
 			require.NoError(t, err, c.name)
-			cpuAfter, memoryAfter, err := restored.recommend(i, now)
+			cpuAfter, memoryAfter, err := restored.recommend(n+i, now)
 			require.NoError(t, err, c.name)
 			// The VPA's checkpoints round weights, which can move a percentile to the next bucket, 5 % on.
 			assert.InEpsilon(t, cpu, cpuAfter, 0.06, "%s, CPU", c.name)
