@@ -5,6 +5,7 @@ module headroom.dev/headroom/bench/recommender
 go 1.26.7
 
 require (
+	github.com/stretchr/testify v1.12.1
 	golang.org/x/sync v0.24.0
 	headroom.dev/headroom v0.0.0
 	k8s.io/autoscaler/vertical-pod-autoscaler v1.8.1
@@ -45,7 +46,6 @@ require (
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/stretchr/objx v0.5.3 // indirect
-	github.com/stretchr/testify v1.12.1 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.opentelemetry.io/otel v1.47.0 // indirect
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
