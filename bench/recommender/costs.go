@@ -27,7 +27,7 @@ func (c *cost) ratio(to *cost, operation int) float64 {
 
 // costs writes the table and figures of a size; the first of the costs is the library's.
 func (r *report) costs(s size, costs []*cost) {
-	fmt.Fprintf(&r.tables, "\n%d containers, %d days of history, medians of %d rounds (ratio to the VPA's):\n\n", s.containers, history/24/60, s.rounds)
+	fmt.Fprintf(&r.tables, "\n%d containers, %d days of history, processor time, medians of %d rounds (ratio to the VPA's):\n\n", s.containers, history/24/60, s.rounds)
 	fmt.Fprint(&r.tables, "| |")
 	for _, c := range costs {
 		fmt.Fprintf(&r.tables, " %s |", c.name)
