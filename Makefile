@@ -109,6 +109,10 @@ bench-scaler: ## Tune every policy on one half of each trace, score it on the ot
 bench-forecast: ## Score the demand forecasts against last value, with coverage; TRACES=DIR for traces, else synthetic; seconds
 	TRACES=$(TRACES) $(GO) run ./bench/forecast $(BENCH_FLAGS)
 
+.PHONY: bench-recommender
+bench-recommender: ## Hold the recommender to the VPA's library: what a container costs, and the fit on TRACES=DIR, else synthetic; 10 minutes (BENCH_FLAGS="-only scale|accuracy|gpu -short")
+	TRACES=$(abspath $(TRACES)) $(GO) -C bench/recommender run . -results $(CURDIR)/bench/results $(BENCH_FLAGS)
+
 ##@ Keep tidy
 
 .PHONY: lint
@@ -147,7 +151,7 @@ clean: ## Delete what was built and measured here; the lab's cache of control-pl
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `tool` stands for the tools that the module's go.mod names; minutes on two cores, then cached.
 bin/golangci-lint: tools/go.mod tools/go.sum
