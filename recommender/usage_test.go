@@ -271,7 +271,7 @@ func TestOOMRaisesAtOnce(t *testing.T) {
 	u := recommender.NewUsage(recommender.Memory, recommender.DefaultPolicy(recommender.Memory))
 	end := play(u, func(time.Time, *rand.Rand) float64 { return 5e8 }, monday(), 3, nil, nil)
 	before := recommender.Estimate(u, end)
-	assert.Less(t, before.Request, 6e8)
+	assert.Less(t, before.Request, 6.5e8)
 	require.True(t, u.AddOOM(end.Add(time.Minute), 8e8, end.Add(time.Minute)))
 	at := end.Add(2 * time.Minute)
 	assert.GreaterOrEqual(t, recommender.Estimate(u, at).Request, 9.6e8)
