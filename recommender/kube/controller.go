@@ -96,6 +96,7 @@ type Controller struct {
 	workloads map[workloadID]*workload
 	objects   map[job]*object
 	hpas      map[workloadID]*autoscalingv2.HorizontalPodAutoscaler
+	gpus      map[string]*gpuNode
 	trouble   map[string]string // namespace → why it has no samples
 	noPast    bool              // the Source knows no past
 }

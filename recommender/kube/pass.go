@@ -58,7 +58,7 @@ func (c *Controller) pass(ctx context.Context, sample bool) error {
 		errs = append(errs, err)
 	}
 	if sample {
-		errs = append(errs, c.sample(ctx, now))
+		errs = append(errs, c.sample(ctx, now), c.listRoom(ctx))
 	}
 	c.forget(s)
 	c.schedule(s, now, sample)

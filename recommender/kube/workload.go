@@ -21,6 +21,7 @@ type template struct {
 	name      string
 	kind      v1alpha1.ContainerType
 	image     string
+	args      []string // the command and its arguments
 	args      []string
 	resources corev1.ResourceRequirements
 }
@@ -41,7 +42,7 @@ type workload struct {
 	version   string
 	versioned bool
 	replicas  int32
-	nodes     map[string]string // node class → GPU model, of the pods
+	nodes     map[string]device // by node class
 	keep      keeping
 	filling   bool   // from the past; what is observed meanwhile is held back
 	restored  []byte // the checkpoint that was read, until the past has been added to it
@@ -132,7 +133,7 @@ func (w *workload) describe(o *corev1.Pod) {
 	w.model = o.CreationTimestamp.Time
 	w.templates = w.templates[:0]
 	each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
-		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, resources: c.Resources})
+		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources})
 	})
 }
 
