@@ -62,7 +62,7 @@ func (h *Histogram) Checkpoint() Checkpoint {
 func Load(s *Shape, c Checkpoint) (Histogram, error) {
 	h := New(s)
 	if !c.Reference.IsZero() {
-		if second := c.Reference.Unix(); second < 0 || second >= lastSecond {
+		if second := c.Reference.Unix(); second < 0 || second >= lastTime/int64(time.Second) {
 			return New(s), fmt.Errorf("%w: a reference timestamp of %v", ErrCorrupt, c.Reference)
 		}
 		h.reference = c.Reference.UnixNano()

@@ -14,7 +14,6 @@ package histogram
 import (
 	"errors"
 	"math"
-	"math/bits"
 	"time"
 )
 
@@ -24,17 +23,17 @@ var ErrShape = errors.New("the histograms differ in buckets or half-life")
 // unset is the reference time of a histogram that has none: the library's is year 1, too far back for nanoseconds.
 const unset = math.MinInt64
 
-// lastSecond is 2250-01-01: rounded to any half-life it still fits nanoseconds.
-const lastSecond = 8835984000
+// lastTime is 2250-01-01, in Unix nanoseconds: rounded to any half-life it still fits.
+const lastTime = 8835955200 * int64(time.Second)
 
 // Histogram is a distribution in which a sample's weight halves with every half-life.
 type Histogram struct {
-	shape   *Shape
-	weights []float64 // of the buckets in set, ascending
-	set     [maxBuckets / 64]uint64
-	total   float64
+	shape *Shape
+	total float64
 	// reference is when a weight's factor is 1, in Unix nanoseconds.
 	reference int64
+	set       [maxBuckets / 64]uint64
+	weights   []float64 // of the buckets in set, ascending
 	// first and last are the outermost buckets of at least epsilon. What lies beyond them is less, does not count to percentiles,
 	// is not scaled, and yet is kept: more weight can come to it. While there is no such bucket, first is the shape's last and
 	// last is 0.
@@ -49,14 +48,13 @@ func New(s *Shape) Histogram {
 // Shape returns the histogram's shape.
 func (h *Histogram) Shape() *Shape { return h.shape }
 
-// Add adds a sample of a weight, and says whether it did.
-func (h *Histogram) Add(value, weight float64, at time.Time) bool {
-	ns, ok := h.check(value, weight, at)
-	if !ok {
+// Add adds a sample of a weight at a time, in Unix nanoseconds, and says whether it did.
+func (h *Histogram) Add(value, weight float64, at int64) bool {
+	if !sensible(value, weight, at) {
 		return false
 	}
 	b := h.shape.Find(value)
-	w := weight * h.decay(ns)
+	w := weight * h.decay(at)
 	sum := h.add(b, w)
 	h.total += w
 	if sum >= h.shape.options.Epsilon {
@@ -66,14 +64,14 @@ func (h *Histogram) Add(value, weight float64, at time.Time) bool {
 	return true
 }
 
-// Subtract takes a sample of a weight away again, and says whether it did. What is left is never negative.
-func (h *Histogram) Subtract(value, weight float64, at time.Time) bool {
-	ns, ok := h.check(value, weight, at)
-	if !ok {
+// Subtract takes a sample of a weight away again, and says whether it did. What is left is never negative. The time is in Unix
+// nanoseconds.
+func (h *Histogram) Subtract(value, weight float64, at int64) bool {
+	if !sensible(value, weight, at) {
 		return false
 	}
 	b := h.shape.Find(value)
-	w := weight * h.decay(ns)
+	w := weight * h.decay(at)
 	epsilon := h.shape.options.Epsilon
 	h.total = subtract(h.total, w, epsilon)
 	if i, ok := h.slot(b); ok {
@@ -93,11 +91,8 @@ func subtract(value, sub, epsilon float64) float64 {
 	return value
 }
 
-// check returns the time in Unix nanoseconds, and whether the sample makes sense.
-func (h *Histogram) check(value, weight float64, at time.Time) (ns int64, ok bool) {
-	second := at.Unix()
-	ok = value >= 0 && value <= math.MaxFloat64 && weight >= 0 && weight <= math.MaxFloat64 && second >= 0 && second < lastSecond
-	return at.UnixNano(), ok
+func sensible(value, weight float64, at int64) bool {
+	return value >= 0 && value <= math.MaxFloat64 && weight >= 0 && weight <= math.MaxFloat64 && at >= 0 && at < lastTime
 }
 
 // decay returns the factor of a time, after moving the reference time if that is too far back.
@@ -150,50 +145,6 @@ func (h *Histogram) Merge(o *Histogram) error {
 	h.first = min(h.first, o.first)
 	h.last = max(h.last, o.last)
 	return nil
-}
-
-// addAll adds the weights between another's first and last bucket.
-func (h *Histogram) addAll(o *Histogram) {
-	adding, count := o.set, 0
-	fresh := uint64(0)
-	for i := range adding {
-		adding[i] &= span(i, int(o.first), int(o.last))
-		fresh |= adding[i] &^ h.set[i]
-		count += bits.OnesCount64(adding[i] | h.set[i])
-	}
-	from := o.within()
-	if fresh == 0 {
-		if adding == h.set { // no buckets but the same
-			for i, w := range from {
-				h.weights[i] += w
-			}
-			return
-		}
-		j := 0
-		for b := range each(adding) {
-			h.weights[h.rank(b)] += from[j]
-			j++
-		}
-		return
-	}
-	merged := make([]float64, 0, capacity(count))
-	i, j := 0, 0
-	for k := range h.set {
-		for word := h.set[k] | adding[k]; word != 0; word &= word - 1 {
-			low, w := word&-word, 0.0
-			if h.set[k]&low != 0 {
-				w = h.weights[i]
-				i++
-			}
-			if adding[k]&low != 0 {
-				w += from[j]
-				j++
-			}
-			merged = append(merged, w)
-		}
-		h.set[k] |= adding[k]
-	}
-	h.weights = merged
 }
 
 // Empty says whether no bucket is filled.

@@ -87,6 +87,69 @@ func capacity(n int) int {
 	return (n + step - 1) / step * step
 }
 
+// addAll adds the weights between another's first and last bucket.
+func (h *Histogram) addAll(o *Histogram) {
+	from := o.within()
+	if len(from) == 0 {
+		return
+	}
+	adding, count, fresh := o.set, 0, uint64(0)
+	for k := range adding {
+		adding[k] &= span(k, int(o.first), int(o.last))
+		fresh |= adding[k] &^ h.set[k]
+		count += bits.OnesCount64(adding[k] | h.set[k])
+	}
+	switch {
+	case len(h.weights) == 0:
+		h.weights = append(make([]float64, 0, capacity(count)), from...)
+		h.set = adding
+	case fresh == 0 && h.rank(int(o.last)+1)-h.rank(int(o.first)) == len(from): // the same buckets
+		to := h.weights[h.rank(int(o.first)):]
+		for i, w := range from {
+			to[i] += w
+		}
+	case fresh == 0:
+		h.addStored(adding, from)
+	default:
+		h.addFresh(adding, from, count)
+	}
+}
+
+// addStored adds to buckets that are all stored.
+func (h *Histogram) addStored(adding [maxBuckets / 64]uint64, from []float64) {
+	base, j := 0, 0
+	for k, word := range adding {
+		stored := h.set[k]
+		for ; word != 0; word &= word - 1 {
+			h.weights[base+bits.OnesCount64(stored&(word&-word-1))] += from[j]
+			j++
+		}
+		base += bits.OnesCount64(stored)
+	}
+}
+
+// addFresh adds to buckets of which some are not stored; there will be count.
+func (h *Histogram) addFresh(adding [maxBuckets / 64]uint64, from []float64, count int) {
+	merged := make([]float64, count, capacity(count))
+	i, j, n := 0, 0, 0
+	for k, stored := range h.set {
+		for word := stored | adding[k]; word != 0; word &= word - 1 {
+			low := word & -word
+			if stored&low != 0 {
+				merged[n] = h.weights[i]
+				i++
+			}
+			if adding[k]&low != 0 {
+				merged[n] += from[j]
+				j++
+			}
+			n++
+		}
+		h.set[k] |= adding[k]
+	}
+	h.weights = merged
+}
+
 // drop forgets a bucket.
 func (h *Histogram) drop(bucket, i int) {
 	h.weights = slices.Delete(h.weights, i, i+1)

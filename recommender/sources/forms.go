@@ -14,7 +14,8 @@ import (
 // form is one way in which series tell of a resource. Of several forms the first that has a value for a container counts.
 //
 // In its expressions stand $sel for the matchers of the namespace and the pods, $by for the labels of a container, $w for the
-// window. A value is the most that any of exprs gives.
+// window, $r for the steps in which devices are summed up. A value is the most that any of exprs gives. testdata/scenarios has
+// each expression as servers are asked it.
 type form struct {
 	names     names
 	present   []string // instant selectors: where none has a series the form has nothing to say
@@ -30,6 +31,7 @@ type scope struct {
 	namespace string // "" for all
 	pods      string // RE2, of whole names; "" for all
 	window    time.Duration
+	sums      time.Duration // between the moments at which devices are summed up; 0 for what suits the window
 }
 
 func plain() names { return names{"namespace", "pod", "container"} }
@@ -61,7 +63,9 @@ func forms(r recommender.Resource) []form {
 }
 
 // resources are all that series tell of.
-func resources() []recommender.Resource { return append([]recommender.Resource{recommender.CPU, recommender.Memory}, gpuResources()...) }
+func resources() []recommender.Resource {
+	return append([]recommender.Resource{recommender.CPU, recommender.Memory}, gpuResources()...)
+}
 
 // gpuResources are those of GPUs and of the engines on them.
 func gpuResources() []recommender.Resource {
@@ -92,26 +96,30 @@ func agentCertainty(shared float64) string {
 // device does not count twice. The agent's own high-water mark is of all time: it is taken where it rose within the window.
 func gpuMemory() []form {
 	const (
-		used  = "gpu_pod_memory_used_bytes{$sel}"
-		peak  = "max by ($by, uuid) (gpu_pod_memory_peak_bytes{$sel})"
-		peak0 = "max by ($by, uuid) (gpu_pod_memory_peak_bytes{$sel} offset $w)"
+		used   = "gpu_pod_memory_used_bytes{$sel}"
+		high   = "gpu_pod_memory_peak_bytes{$sel}"
+		peak   = "max by ($by, uuid) (" + high + ")"
+		before = "max by ($by, uuid) (" + high + " offset $w)"
 	)
 	list := []form{{
-		names: plain(), present: []string{used},
+		names: plain(), present: []string{used, high},
 		exprs: []string{
-			"max_over_time((sum by ($by) (max by ($by, uuid) (" + used + ")))[$w:" + resolution + "])",
-			"sum by ($by) (" + peak + " unless (" + peak0 + " >= " + peak + "))",
+			"max_over_time((sum by ($by) (max by ($by, uuid) (" + used + ")))[$w:$r])",
+			"sum by ($by) (" + peak + " unless (" + before + " >= " + peak + "))",
 		},
 		certainty: agentCertainty(0.9),
 	}}
 	return append(list, dcgm("DCGM_FI_DEV_FB_USED", func(series string) string {
 		// Framebuffer figures are in MiB.
-		return "1048576 * max_over_time((sum by ($by) (max by ($by, UUID, GPU_I_ID) (" + series + ")))[$w:" + resolution + "])"
+		return "1048576 * max_over_time((sum by ($by) (max by ($by, UUID, GPU_I_ID) (" + series + ")))[$w:$r])"
 	})...)
 }
 
-// resolution is the step at which devices are summed up, the shortest interval at which servers commonly scrape.
-const resolution = "15s"
+// A device is summed up every 15 s, the shortest interval at which servers commonly scrape, but at most so often in a window.
+const (
+	sumEvery = 15 * time.Second
+	maxSums  = 240 // an hour's
+)
 
 // dcgm reads dcgm-exporter, whose labels of pods may have been renamed by the scrape (honor_labels: false). Each of a device's
 // sharers is shown the whole device.
@@ -122,9 +130,9 @@ func dcgm(series string, expr func(series string) string) []form {
 		own   string
 	}{
 		{names{"exported_namespace", "exported_pod", "exported_container"}, `exported_pod!=""`},
-		{plain(), `exported_pod="",pod!=""`},
+		{plain(), `pod!="",exported_pod=""`},
 	} {
-		selector := series + "{$sel," + v.own + "}"
+		selector := strings.Replace(series+"{"+v.own+"}", v.names.pod+`!=""`, "$sel", 1)
 		sharers := "count by (UUID, GPU_I_ID) (group by ($by, UUID, GPU_I_ID) (" + series + "{" + v.own + "}))"
 		list = append(list, form{
 			names: v.names, present: []string{selector}, exprs: []string{expr(selector)},
@@ -164,7 +172,9 @@ type share struct {
 	slices, total int
 }
 
-func (s share) factor() string { return "(" + strconv.Itoa(s.slices) + " / " + strconv.Itoa(s.total) + ")" }
+func (s share) factor() string {
+	return "(" + strconv.Itoa(s.slices) + " / " + strconv.Itoa(s.total) + ")"
+}
 
 // shares lists them; the first that matches counts. GPUs with four slices (A30, RTX PRO 6000) are told from those with seven by
 // the memory of a slice. A slice has a little less than a seventh of an A100's or H100's multiprocessors (14 of 108, 16 of 132),
@@ -231,8 +241,13 @@ func (f *form) fill(template string, s scope) string {
 	if s.pods != "" {
 		selector += "," + n.pod + "=~" + strconv.Quote(s.pods)
 	}
+	sums := s.sums
+	if sums == 0 {
+		sums = max(sumEvery, (s.window / maxSums).Truncate(time.Second))
+	}
 	return strings.NewReplacer(
-		"$sel", selector, "$by", n.namespace+", "+n.pod+", "+n.container, "$w", model.Duration(s.window).String(),
+		"$sel", selector, "$by", n.namespace+", "+n.pod+", "+n.container,
+		"$w", model.Duration(s.window).String(), "$r", model.Duration(sums).String(),
 	).Replace(template)
 }
 

@@ -47,7 +47,9 @@ func (m *MetricsAPI) Samples(ctx context.Context, namespace string) ([]recommend
 }
 
 // Past implements Source: there is none.
-func (*MetricsAPI) Past(context.Context, recommender.Past, func([]recommender.Sample) error) error { return ErrNoHistory }
+func (*MetricsAPI) Past(context.Context, recommender.Past, func([]recommender.Sample) error) error {
+	return ErrNoHistory
+}
 
 // podMetrics decodes a PodMetricsList.
 type podMetrics struct {

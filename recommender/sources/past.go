@@ -186,16 +186,16 @@ type moment struct {
 func (b *backfill) chunk(ctx context.Context, at, n int) (chunk, error) {
 	s := scope{namespace: b.of.Namespace, pods: b.of.Pods, window: max(b.of.Step, b.p.opts.Window)}
 	containers := make([]int, len(b.forms))
-	most := 0
+	all := 0
 	for i := range b.forms {
 		var err error
 		if containers[i], err = b.count(ctx, &b.forms[i], s, at, n); err != nil {
 			return chunk{}, err
 		}
-		most = max(most, containers[i])
+		all += containers[i]
 	}
-	if most > 0 {
-		n = max(1, min(n, b.p.opts.MaxSamples/most))
+	if all > 0 {
+		n = max(1, min(n, b.p.opts.MaxSamples/all))
 	}
 	c := chunk{next: at + n}
 	taken := map[moment]bool{}
@@ -224,11 +224,14 @@ func (b *backfill) chunk(ctx context.Context, at, n int) (chunk, error) {
 	return c, nil
 }
 
-// covering is s with a window that holds all that n steps from the at-th on look at.
+// covering is s with a window that holds all that n steps look at.
 func (b *backfill) covering(s scope, n int) scope {
-	s.window += time.Duration(n-1) * b.of.Step
+	s.window += time.Duration(n-1)*b.of.Step + lookback
 	return s
 }
+
+// lookback is how much older than the moment asked for a sample may be for a server, unless it was told otherwise.
+const lookback = 5 * time.Minute
 
 // count asks how many containers a form tells of.
 func (b *backfill) count(ctx context.Context, f *form, s scope, at, n int) (int, error) {
@@ -249,9 +252,9 @@ func (b *backfill) scopes(ctx context.Context, f *form, s scope, at, n int) ([]s
 	if err != nil {
 		return nil, err
 	}
-	pods := make([]string, 0, len(v))
-	for _, sample := range v {
-		pods = append(pods, regexp.QuoteMeta(sample.Metric.Get(f.names.pod)))
+	pods := make([]string, len(v))
+	for i, sample := range v {
+		pods[i] = regexp.QuoteMeta(sample.Metric.Get(f.names.pod))
 	}
 	slices.Sort(pods)
 	var list []scope

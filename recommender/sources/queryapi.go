@@ -32,14 +32,16 @@ const queryWindow = time.Minute
 
 // Samples implements Source.
 func (q *QueryAPI) Samples(ctx context.Context, namespace string) ([]recommender.Sample, error) {
-	s := scope{namespace: namespace, window: queryWindow}
+	s := scope{namespace: namespace, window: queryWindow, sums: time.Second} // the adapter scrapes every second
 	return gather(gpuResources(), func(r recommender.Resource) ([]recommender.Sample, error) {
 		return instant(ctx, r, s, q.query, &q.counts)
 	})
 }
 
 // Past implements Source: the store keeps minutes.
-func (*QueryAPI) Past(context.Context, recommender.Past, func([]recommender.Sample) error) error { return ErrNoHistory }
+func (*QueryAPI) Past(context.Context, recommender.Past, func([]recommender.Sample) error) error {
+	return ErrNoHistory
+}
 
 // maxAnswer bounds an answer of the query API, which itself bounds them to 16 MiB.
 const maxAnswer = 32 << 20

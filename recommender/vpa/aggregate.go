@@ -21,13 +21,13 @@ const (
 
 // Aggregate is what is known of the containers of one name of a workload.
 type Aggregate struct {
-	model *Model
+	model   *Model
+	samples int // of CPU
+	// first and last are of CPU samples, in Unix nanoseconds; 0 for none.
+	first, last int64
 	// cpu is in cores, one sample for each of each container; memory is in bytes, one sample for the peak of each interval of each
 	// container.
 	cpu, memory histogram.Histogram
-	// first and last are of CPU samples, in Unix nanoseconds; 0 for none.
-	first, last int64
-	samples     int // of CPU
 }
 
 // NewAggregate makes an empty aggregate.
@@ -69,18 +69,18 @@ func (a *Aggregate) Expired(now, created time.Time) bool {
 // AddCPU takes a CPU sample past any Instance, as from a history whose containers are gone. See Instance.AddCPU.
 func (a *Aggregate) AddCPU(at time.Time, millicores int64) bool {
 	if ns, ok := nanoseconds(at); ok && millicores >= 0 {
-		return a.addCPU(at, ns, millicores)
+		return a.addCPU(ns, millicores)
 	}
 	return false
 }
 
-func (a *Aggregate) addCPU(at time.Time, ns, millicores int64) bool {
+func (a *Aggregate) addCPU(at, millicores int64) bool {
 	if !a.cpu.Add(float64(millicores)/1000.0, cpuWeight, at) {
 		return false
 	}
-	a.last = max(a.last, ns)
-	if a.first == 0 || ns < a.first {
-		a.first = ns
+	a.last = max(a.last, at)
+	if a.first == 0 || at < a.first {
+		a.first = at
 	}
 	a.samples++
 	return true
@@ -88,8 +88,8 @@ func (a *Aggregate) addCPU(at time.Time, ns, millicores int64) bool {
 
 // AddMemoryPeak takes a peak past any Instance. It is one sample more, whatever there was at that time.
 func (a *Aggregate) AddMemoryPeak(at time.Time, bytes int64) bool {
-	_, ok := nanoseconds(at)
-	return ok && bytes >= 0 && a.memory.Add(float64(bytes), memoryWeight, at)
+	ns, ok := nanoseconds(at)
+	return ok && bytes >= 0 && a.memory.Add(float64(bytes), memoryWeight, ns)
 }
 
 // Merge adds all of another aggregate. As in the library, both histograms' reference times are aligned, the other's too: that

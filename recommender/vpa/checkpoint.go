@@ -32,21 +32,22 @@ type Checkpoint struct {
 // Checkpoint returns the aggregate's checkpoint, without the peaks of the current memory intervals of the containers that feed it:
 // after a restart they would count twice. Of nil it makes a checkpoint with them.
 func (a *Aggregate) Checkpoint(now time.Time, instances iter.Seq[*Instance]) Checkpoint {
-	if instances != nil {
-		// The library saves what it merged into a fresh aggregate, and so does this: that rounds a loaded reference time.
-		kept := a.model.NewAggregate()
-		_ = kept.Merge(a) // of the same model
-		for i := range instances {
-			if i.windowEnd != 0 && now.Before(date(i.windowEnd)) {
-				kept.memory.Subtract(float64(i.peak()), memoryWeight, date(i.windowEnd))
-			}
+	c := Checkpoint{Updated: now, Version: Version, First: a.First(), Last: a.Last(), Samples: a.samples, CPU: a.cpu.Checkpoint()}
+	if instances == nil {
+		c.Memory = a.memory.Checkpoint()
+		return c
+	}
+	// The library saves what it merged into a fresh aggregate, which rounds a loaded reference time. Of CPU that is all it does.
+	c.CPU.Reference = c.CPU.Reference.Round(a.model.config.CPU.HalfLife)
+	kept := histogram.New(a.model.memory)
+	_ = kept.Merge(&a.memory) // of the same shape
+	for i := range instances {
+		if i.windowEnd != 0 && now.Before(date(i.windowEnd)) {
+			kept.Subtract(float64(i.peak()), memoryWeight, i.windowEnd)
 		}
-		a = kept
 	}
-	return Checkpoint{
-		Updated: now, Version: Version, First: a.First(), Last: a.Last(), Samples: a.samples,
-		CPU: a.cpu.Checkpoint(), Memory: a.memory.Checkpoint(),
-	}
+	c.Memory = kept.Checkpoint()
+	return c
 }
 
 // Load makes an aggregate of a checkpoint, all of it or, with an error that wraps ErrVersion or ErrCorrupt, none.

@@ -43,7 +43,7 @@ var (
 // sample is refused, and so is what is negative.
 func (i *Instance) AddCPU(a *Aggregate, at time.Time, millicores int64) bool {
 	ns, ok := nanoseconds(at)
-	if !ok || millicores < 0 || ns <= i.lastCPU || !a.addCPU(at, ns, millicores) {
+	if !ok || millicores < 0 || ns <= i.lastCPU || !a.addCPU(ns, millicores) {
 		return false
 	}
 	i.lastCPU = ns
@@ -72,14 +72,14 @@ func (i *Instance) addMemory(a *Aggregate, at, bytes int64, peak *int64) bool {
 		if old == 0 || bytes <= old {
 			return true
 		}
-		a.memory.Subtract(float64(old), memoryWeight, date(i.windowEnd))
+		a.memory.Subtract(float64(old), memoryWeight, i.windowEnd)
 	} else {
 		interval := int64(a.model.config.MemoryInterval)
 		i.windowEnd += (at-i.windowEnd)/interval*interval + interval
 		i.memoryPeak, i.oomPeak = 0, 0
 	}
 	*peak = bytes
-	return a.memory.Add(float64(bytes), memoryWeight, date(i.windowEnd))
+	return a.memory.Add(float64(bytes), memoryWeight, i.windowEnd)
 }
 
 func (i *Instance) peak() int64 { return max(i.memoryPeak, i.oomPeak) }
