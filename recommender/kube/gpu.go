@@ -55,7 +55,7 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 	if in.Engine, note = engineOf(t, d); in.Engine != nil {
 		in.Engine.KV, in.Engine.Queue, in.Engine.Preemptions = history(recommender.KVCache), history(recommender.Queue), history(recommender.Preemptions)
 		for _, h := range in.Memory.Hours {
-			if h.Samples > 0 && !(in.Engine.Used >= h.Max) {
+			if h.Known && !(in.Engine.Used >= h.Max) {
 				in.Engine.Used = h.Max
 			}
 		}

@@ -116,6 +116,7 @@ func (c *Controller) look(ctx context.Context, o *object, r *v1alpha1.ResourceRe
 	hpa := c.hpaOf(o.id)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.recall(&r.Status)
 	wish := &wishes{spec: &r.Spec, floors: c.opts.Floors, containers: w.running()}
 	valid, all := c.containers(w, r.Spec.Estimator, wish, now, &r.Status)
 	r.Status.Autoscaler = autoscaler(hpa, w.templates, r.Status.Containers)

@@ -220,6 +220,7 @@ func (c *Controller) unsupported(ctx context.Context, w *workload, v *vpav1.Vert
 // containersOf are the recommendations of containers. left says what is left out because an HPA scales on it, why what is missing.
 // Caller holds the workload's lock.
 func (c *Controller) containersOf(w *workload, v *vpav1.VerticalPodAutoscaler, hpa []relative, now time.Time) (list []vpav1.RecommendedContainerResources, left, why string) {
+	w.recall(&v1alpha1.ResourceRecommendationStatus{})
 	wish := &wishes{floors: c.opts.Floors, containers: w.running()}
 	var held []string
 	for i := range w.templates {

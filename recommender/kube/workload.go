@@ -22,7 +22,6 @@ type template struct {
 	kind      v1alpha1.ContainerType
 	image     string
 	args      []string // the command and its arguments
-	args      []string
 	resources corev1.ResourceRequirements
 }
 
@@ -135,6 +134,43 @@ func (w *workload) describe(o *corev1.Pod) {
 	each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
 		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources})
 	})
+}
+
+// recall takes the containers from what was said of them, or is known, while there are no pods that tell: between the runs of a
+// CronJob.
+func (w *workload) recall(s *v1alpha1.ResourceRecommendationStatus) {
+	if w.templates != nil {
+		return
+	}
+	seen := map[string]bool{}
+	for i := range s.Containers {
+		c := &s.Containers[i]
+		if seen[c.Name] {
+			continue
+		}
+		seen[c.Name] = true
+		t := template{name: c.Name, kind: c.Type, resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}}
+		for _, a := range c.Resources {
+			if a.Request != nil {
+				t.resources.Requests[a.Resource] = *a.Request
+			}
+			if a.Limit != nil {
+				t.resources.Limits[a.Resource] = *a.Limit
+			}
+		}
+		w.templates = append(w.templates, t)
+	}
+	var more []string
+	for key := range w.usages {
+		if !seen[key.Container] {
+			seen[key.Container] = true
+			more = append(more, key.Container)
+		}
+	}
+	slices.Sort(more)
+	for _, name := range more {
+		w.templates = append(w.templates, template{name: name, kind: v1alpha1.TypeContainer})
+	}
 }
 
 // classes are the node classes of which something is known of a container; "" where there are none.
