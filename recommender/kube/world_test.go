@@ -140,6 +140,10 @@ func (w *world) wrote(object client.Object) {
 
 // restart makes another process of the controller.
 func (w *world) restart() {
+	if w.Controller != nil {
+		w.jobs.ShutDown()
+		w.fills.ShutDown()
+	}
 	w.registry, w.recorder = prometheus.NewRegistry(), events.NewFakeRecorder(1000)
 	w.opts.Registerer, w.opts.Recorder = w.registry, w.recorder
 	c, err := New(w.opts)
