@@ -55,7 +55,9 @@ func (c *crowd) Get(_ context.Context, key client.ObjectKey, object client.Objec
 
 func (c *crowd) Samples(context.Context, string) ([]recommender.Sample, error) { return c.samples, nil }
 
-func (c *crowd) Past(context.Context, recommender.Past, func([]recommender.Sample) error) error { return nil }
+func (c *crowd) Past(context.Context, recommender.Past, func([]recommender.Sample) error) error {
+	return nil
+}
 
 // newCrowd makes Deployments of ten pods with two containers, twenty in a namespace.
 func newCrowd(containers int) *crowd {

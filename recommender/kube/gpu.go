@@ -30,12 +30,17 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 	if present.Resource == "" && w.usages[key(recommender.GPUMemory)] == nil {
 		return nil
 	}
+	samples := 0
 	history := func(r recommender.Resource) accelerator.History {
 		u := w.usages[key(r)]
 		if u == nil {
 			return accelerator.History{}
 		}
-		return accelerator.HistoryOf(u.Hours(), recommender.Estimate(u, now).Evidence.Certainty)
+		evidence := recommender.Estimate(u, now).Evidence
+		if r == recommender.GPUMemory {
+			samples = evidence.Samples
+		}
+		return accelerator.HistoryOf(u, evidence.Certainty, wish.risk(key(r)).Step)
 	}
 	d := w.nodes[class]
 	risk := wish.risk(key(recommender.GPUMemory))
@@ -60,7 +65,7 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 			}
 		}
 	}
-	return gpuStatus(accelerator.Recommend(in), note)
+	return gpuStatus(accelerator.Recommend(in), samples, note)
 }
 
 // gpuRequest is what a container requests of GPUs; its Resource is empty if it is nothing.
@@ -109,7 +114,7 @@ func engineOf(t *template, d device) (e *accelerator.Engine, note string) {
 }
 
 // gpuStatus is an advice in the API's terms.
-func gpuStatus(a accelerator.Advice, note string) *v1alpha1.GPUAdvice {
+func gpuStatus(a accelerator.Advice, samples int, note string) *v1alpha1.GPUAdvice {
 	bytes := func(v float64) *resource.Quantity { return known(recommender.GPUMemory, v) }
 	out := &v1alpha1.GPUAdvice{
 		Model: a.Model, Now: allocation(a.Present), Recommended: allocation(a.Recommended), Memory: bytes(a.Need), MemoryLower: bytes(a.Lower),
@@ -126,9 +131,9 @@ func gpuStatus(a accelerator.Advice, note string) *v1alpha1.GPUAdvice {
 	if !a.ReadyAt.IsZero() {
 		out.ReadyAt = new(timeOf(a.ReadyAt))
 	}
-	if a.Samples > 0 && !a.Since.IsZero() {
+	if samples > 0 && !a.Since.IsZero() {
 		out.Evidence = &v1alpha1.EvidenceStatus{
-			Since: timeOf(a.Since), Samples: int64(a.Samples), Hours: int32(a.Hours), CertaintyPercent: int32(math.Round(100 * a.Certainty)),
+			Since: timeOf(a.Since), Samples: int64(samples), Hours: int32(a.Hours), CertaintyPercent: int32(math.Round(100 * a.Certainty)),
 		}
 	}
 	return out
