@@ -89,7 +89,6 @@ type Controller struct {
 	owners owners
 	spaces map[string]*space
 	count  uint64 // of passes
-	hasVPA bool
 	said   string // of what was wrong with the last pass
 
 	mu        sync.Mutex

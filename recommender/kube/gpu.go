@@ -56,7 +56,7 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 			in.Policy.Sharing = append(in.Policy.Sharing, accelerator.Sharing(s))
 		}
 	}
-	note := ""
+	var note string
 	if in.Engine, note = engineOf(t, d); in.Engine != nil {
 		in.Engine.KV, in.Engine.Queue, in.Engine.Preemptions = history(recommender.KVCache), history(recommender.Queue), history(recommender.Preemptions)
 		for _, h := range in.Memory.Hours {

@@ -71,7 +71,7 @@ func TestCronJob(t *testing.T) {
 	require.Equal(t, v1alpha1.ReasonRecommended, readyOf(t, got).Reason, readyOf(t, got).Message)
 	assert.GreaterOrEqual(t, got.Status.Containers[0].Resources[0].Recommended.AsApproximateFloat64(), 1.5, "the highest run counts")
 	assert.Zero(t, *got.Status.Replicas)
-	assert.Len(t, w.owners.known, 0, "what is gone is forgotten")
+	assert.Empty(t, w.owners.known, "what is gone is forgotten")
 	before := got.Status.Containers[0].Resources[0].Recommended
 	w.stop()
 	w.restart() // between two runs: no pod tells of containers
