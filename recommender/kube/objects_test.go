@@ -138,7 +138,7 @@ func TestVPAWithHPA(t *testing.T) {
 	require.NotNil(t, r.Status.Autoscaler)
 	assert.EqualValues(t, 50, r.Status.Autoscaler.Metrics[0].Now)
 	cpu := r.Status.Recommended.Cpu().AsApproximateFloat64()
-	assert.EqualValues(t, int32(math.Round(50/cpu)), r.Status.Autoscaler.Metrics[0].Recommended)
+	assert.Equal(t, int32(math.Round(50/cpu)), r.Status.Autoscaler.Metrics[0].Recommended)
 }
 
 // TestNoVPAs works in a cluster that does not know the kind, and notices when it does.
