@@ -8,8 +8,9 @@ import (
 // Peaks within a window before, that of a day forgets soonest.
 func peakWindows() [3]int { return [3]int{day, 3 * day, week} }
 
-// priorExcess, in levels (1 %), is part of the prior about by how much a peak exceeds those before it; the rest is spacing.
-const priorExcess = 0.2
+// The prior about by how much a peak exceeds those before it: a level (5.6 %), and a fifth of spacing. With spacing alone quiet
+// containers, which are what is killed when they change at last, have no margin; with all of it lively ones pay half as much again.
+const priorExcess, priorSpacing = 1, 0.2
 
 // peakFit is a window tried on the past.
 type peakFit struct {
@@ -18,8 +19,8 @@ type peakFit struct {
 
 // fitPeaks is about resources of which too little kills: the request must hold the peak of the policy's Hold, but for the risk.
 // By how much a peak exceeds those before it is taken to have an exponential tail, whose frequency and mean are counted. The prior
-// is as if it had happened once, by how far the hours' highest peaks lie apart (Hill's estimator of the tail, on the logarithmic
-// grid): so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
+// is as if it had happened once, by priorExcess and in part by how far the hours' highest peaks lie apart (Hill's estimator of the
+// tail, on the logarithmic grid): so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
 func (u *Usage) fitPeaks() {
 	l := &u.learnt
 	var p past
@@ -79,7 +80,7 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 	now := before[week-1]
 	h := float64(hold)
 	slices.Sort(sorted)
-	prior := priorExcess + spacing(sorted)
+	prior := priorExcess + priorSpacing*spacing(sorted)
 	often := (exceeded/h + 1) / (tried/h + 2)
 	byHowMuch := (excess/h + prior) / (exceeded/h + 1)
 	f := peakFit{margin: max(0, byHowMuch*math.Log(often/risk))}

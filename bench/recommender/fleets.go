@@ -179,7 +179,7 @@ func (f ourFleet) recommend(i int, now time.Time) (cpu, memory float64, err erro
 	c, m := recommender.Estimate(f[i].cpu, now), recommender.Estimate(f[i].memory, now)
 	for _, r := range []*recommender.Recommendation{&c, &m} {
 		if !r.Valid {
-			return 0, 0, fmt.Errorf("recommender recommends nothing for container %d: %s %s", i, r.Reason, r.Why)
+			return 0, 0, fmt.Errorf("recommender recommends nothing for container %d: %s %s", i, r.Reason, r.Why())
 		}
 	}
 	return c.Request, m.Request, nil

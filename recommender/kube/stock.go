@@ -176,7 +176,7 @@ func (s *stock) recommend(key recommender.Key, w *wishes) recommender.Recommenda
 	nan := math.NaN()
 	got, known, ok := s.estimate(key.Container, w.containers, false)
 	if !ok {
-		return recommender.Recommendation{Reason: recommender.ReasonNoHistory, Why: "there are no samples yet", Startup: nan}
+		return recommender.Recommendation{Reason: recommender.ReasonNoHistory, Startup: nan}
 	}
 	of := func(a vpa.Amounts) float64 {
 		if key.Resource == recommender.CPU {
@@ -193,7 +193,7 @@ func (s *stock) recommend(key recommender.Key, w *wishes) recommender.Recommenda
 	}
 	out := recommender.Recommendation{
 		Valid: true, Request: clamp(of(got.Target)), Lower: clamp(of(got.Lower)), Upper: clamp(of(got.Upper)), Startup: nan, Reason: reasonVPA,
-		Why: fmt.Sprintf("what the VerticalPodAutoscaler would recommend from %d samples since %s", known.Samples(), known.First().UTC().Format(time.DateTime)),
+		Note: fmt.Sprintf("what the VerticalPodAutoscaler would recommend from %d samples since %s", known.Samples(), known.First().UTC().Format(time.DateTime)),
 		Evidence: recommender.Evidence{
 			Since: known.First(), Until: known.Last(), Samples: known.Samples(), Hours: int(known.Last().Sub(known.First()).Hours()), Certainty: 1, Covered: nan, Over: nan,
 		},

@@ -300,7 +300,7 @@ func (w *workload) forVPA(v *vpav1.VerticalPodAutoscaler, wish *wishes, containe
 		p.Min = wish.policy(key).Min
 		got := w.estimate(key, p, now)
 		if !got.Valid {
-			missing = got.Why
+			missing = got.Why()
 			if !got.ReadyAt.IsZero() {
 				missing += "; a recommendation is expected at " + got.ReadyAt.UTC().Format(time.RFC3339)
 			}
