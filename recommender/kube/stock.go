@@ -2,7 +2,6 @@ package kube
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -207,8 +206,7 @@ func (s *stock) recommend(key recommender.Key, w *wishes) recommender.Recommenda
 
 // checkpoint is that of a container.
 func (a *aggregate) checkpoint(now time.Time) vpa.Checkpoint {
-	var instances iter.Seq[*vpa.Instance] = maps.Values(a.instances)
-	return a.known.Checkpoint(now, instances)
+	return a.known.Checkpoint(now, maps.Values(a.instances))
 }
 
 // containers are the names of those that something is known of.
