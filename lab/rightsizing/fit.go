@@ -12,10 +12,13 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	yamlwriter "sigs.k8s.io/yaml"
+
+	"headroom.dev/headroom/lab/controlplane"
 )
 
 // flags are what each Deployment's program is given in place of what the manifests say of the same flag. $(KUBECONFIG) is the
@@ -100,6 +103,9 @@ func fitDeployment(u unstructured.Unstructured, webhookPort int) (map[string]any
 	c.Args = merge(c.Args, ours)
 	// Before all, as flags refer to it.
 	c.Env = append([]corev1.EnvVar{{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}}}, c.Env...)
+	// metrics-server is not Ready before it has the usage of at least one pod. So much was seen of it.
+	metav1.SetMetaDataAnnotation(&d.Spec.Template.ObjectMeta, controlplane.UsageCPUAnnotation, "5m")
+	metav1.SetMetaDataAnnotation(&d.Spec.Template.ObjectMeta, controlplane.UsageMemoryAnnotation, "50Mi")
 	if c.ReadinessProbe != nil {
 		c.ReadinessProbe.InitialDelaySeconds, c.ReadinessProbe.PeriodSeconds = 0, 1
 	}
