@@ -1,0 +1,100 @@
+package recommender
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Estimate recommends. The Usage is not changed.
+func Estimate(u *Usage, now time.Time) Recommendation {
+	l := &u.learnt
+	r := Recommendation{Startup: u.startupPeak(now), Evidence: u.evidence()}
+	if l.issued == 0 {
+		r.Reason = ReasonNoHistory
+		r.ReadyAt = u.readyAt(now)
+		r.Why = fmt.Sprintf("%d of %d hours are known", l.hours, minHours)
+		r.Lower, r.Upper, r.Request = unknown(), unknown(), unknown()
+		return r
+	}
+	unit := unitOf(u.resource)
+	level := float64(l.issued)
+	r.Valid, r.Reason = true, l.reason
+	if up, ok := u.surge(); ok {
+		level, r.Reason = up, ReasonSurge
+	}
+	r.Request = levelValue(level) * unit
+	r.Lower, r.Upper = levelValue(float64(l.lower))*unit, levelValue(max(float64(l.upper), level))*unit
+	r.Why = u.why(r.Reason)
+	p := &u.policy
+	if p.Min > 0 && r.Request < p.Min {
+		r.Request, r.Reason = p.Min, ReasonMinimum
+	}
+	if p.Max > 0 && r.Request > p.Max {
+		r.Request, r.Reason = p.Max, ReasonMaximum
+	}
+	return r
+}
+
+// surge is what the open hour needs, if it needs more than is recommended already: by most of its samples, or by one where that kills.
+func (u *Usage) surge() (level float64, ok bool) {
+	l := &u.learnt
+	if u.open.n == 0 {
+		return 0, false
+	}
+	if isMemory(u.resource) {
+		peak := markLevel(u.open.max)
+		return peak + max(float64(l.margin), 1), peak > float64(l.issued)
+	}
+	if u.open.n < surgeSamples || u.open.over(float64(l.issued)) < 0.5 {
+		return 0, false
+	}
+	return float64(u.open.quantile(u.policy.Risk)) + 1, true
+}
+
+// surgeSamples is how many there must be of an hour before it can contradict the hours before it.
+const surgeSamples = 5
+
+// readyAt is when minHours hours will have ended.
+func (u *Usage) readyAt(now time.Time) time.Time {
+	missing := minHours - int(u.learnt.hours)
+	number := u.hourOf(now)
+	if u.samples > 0 && u.open.n > 0 {
+		number = u.time.next
+	}
+	return u.startOf(number + missing)
+}
+
+func (u *Usage) evidence() Evidence {
+	l := &u.learnt
+	e := Evidence{Samples: int(u.samples), Hours: int(min(l.hours, lifetime)), Certainty: float64(u.sure), Covered: l.held.value(), Over: l.over.value()}
+	if u.samples == 0 {
+		e.Certainty = unknown()
+		return e
+	}
+	e.Since, e.Until = time.Unix(u.since, 0).UTC(), time.Unix(u.until, 0).UTC()
+	if u.version > 0 {
+		e.Since = u.startOf(int(u.version))
+	}
+	return e
+}
+
+// why says in a sentence what the request rests on.
+func (u *Usage) why(reason Reason) string {
+	l := &u.learnt
+	more := 100 * (math.Exp(float64(l.margin)*levelWidth) - 1)
+	switch reason {
+	case ReasonSurge:
+		return "this hour needs more than the hours before it did"
+	case ReasonOOM:
+		return fmt.Sprintf("killed for want of memory within the week, and %.0f%% more than that", more)
+	case ReasonPeak:
+		return fmt.Sprintf("the highest peak and %.0f%% more, by how much peaks have exceeded those before them", more)
+	case ReasonSteady:
+		return "the same at all hours, from the distribution of the last week: no pattern does better"
+	}
+	if !l.fitted {
+		return fmt.Sprintf("the most of the %d hours known and %.0f%% more", l.hours, more)
+	}
+	return fmt.Sprintf("%s, times %.2f: with that use was above it %.1f%% of the time", l.rule, math.Exp(float64(l.margin)*levelWidth), 100*l.over.value())
+}

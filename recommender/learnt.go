@@ -1,0 +1,225 @@
+package recommender
+
+import "math"
+
+// learnt is what follows from the hours. Levels are floats on the grid, 0 where there is none.
+type learnt struct {
+	issued       float32 // the request recommended
+	lower, upper float32 // of the need
+	margin       float32 // part of issued
+	reason       Reason
+	rule         rule // in use
+	fitted       bool // rule is set
+
+	strain float32 // ln of the risk aimed at over the risk asked for
+	tail   float32 // share of needs aimed at outside the interval
+	over   running // of issued requests, share of time above
+	held   running // of intervals, share that held the need
+
+	due   int32  // number of the hour at whose end all rules are tried again
+	trial window // the interval being judged
+	oom   int32  // number of the hour of the last kill
+	hours int32  // known ones among those that count
+}
+
+// window is an interval while the hours that it is about pass.
+type window struct {
+	lower, upper, need float32
+	left               int32
+}
+
+// running is a mean over about the last week.
+type running struct{ mean, n float32 }
+
+func (r *running) add(v float64) {
+	r.n = min(r.n+1, week)
+	r.mean += (float32(v) - r.mean) / r.n
+}
+
+func (r running) value() float64 {
+	if r.n == 0 {
+		return unknown()
+	}
+	return float64(r.mean)
+}
+
+func (l *learnt) reset(p Policy) { *l = learnt{tail: float32(1 - p.Confidence)} }
+
+// The feedback's steps per hour. An hour wholly above the request at a risk of 2 % takes the risk aimed at down by e¹, as much as
+// 50 quiet hours raise it: in the long run the share of time above is the risk whatever demand does (adaptive conformal inference,
+// Gibbs and Candès 2021, on a logarithmic scale).
+const (
+	strainStep, strainLow, strainHigh = 0.01, -2, 0.5
+	tailStep, tailLow                 = 0.02, 0.002
+)
+
+// closed takes the hour that has ended: what was recommended for it is judged, and the next hour's recommendation is made.
+func (u *Usage) closed(h hour) {
+	l := &u.learnt
+	if h.known() {
+		u.judge(h)
+		l.hours++
+	}
+	u.time.push(h, isMemory(u.resource), u.policy.Risk)
+	if u.pending != 0 {
+		u.contradiction()
+	}
+	if !h.known() || int(l.hours) < minHours {
+		return
+	}
+	if isMemory(u.resource) {
+		u.fitPeaks()
+	} else {
+		u.fitShare()
+	}
+	if l.trial.left == 0 && l.upper > 0 {
+		l.trial = window{lower: l.lower, upper: l.upper, left: int32(u.policy.hold())}
+	}
+}
+
+// judge says how the recommendation fared in an hour.
+func (u *Usage) judge(h hour) {
+	l := &u.learnt
+	memory := isMemory(u.resource)
+	s := h.shape(memory)
+	need := u.need(&s)
+	if l.issued > 0 {
+		over := s.over(float64(l.issued))
+		l.over.add(over)
+		if !memory {
+			l.strain += strainStep * float32(1-over/u.policy.Risk)
+			l.strain = max(strainLow, min(l.strain, strainHigh))
+		}
+	}
+	if w := &l.trial; w.left > 0 {
+		w.need = max(w.need, float32(need))
+		if w.left--; w.left == 0 {
+			held := 0.0
+			if w.need >= w.lower && w.need <= w.upper {
+				held = 1
+			}
+			l.held.add(held)
+			l.tail += tailStep * float32(held-u.policy.Confidence)
+			l.tail = max(tailLow, min(l.tail, 2*float32(1-u.policy.Confidence)))
+			*w = window{}
+		}
+	}
+}
+
+// need is the smallest level that would have kept the risk in an hour.
+func (u *Usage) need(s *shape) float64 {
+	if isMemory(u.resource) {
+		return s[len(s)-1]
+	}
+	return s.quantile(u.policy.Risk)
+}
+
+// contradiction drops the hours before a new version once most of the first three after it need something else.
+func (u *Usage) contradiction() {
+	begin := int(u.pending)
+	if u.time.next-begin < minHours {
+		return
+	}
+	l := &u.learnt
+	other, known := 0, 0
+	for n := begin; n < u.time.next; n++ {
+		h := u.time.at(n)
+		if !h.known() {
+			continue
+		}
+		known++
+		s := h.shape(isMemory(u.resource))
+		need := float32(u.need(&s))
+		if l.issued > 0 && (need > l.issued+1 || need < min(l.lower, l.issued*0.98-2)) {
+			other++
+		}
+	}
+	if known < minHours && u.time.next-begin < day {
+		return
+	}
+	if 2*other > known {
+		u.version = int32(begin)
+		l.hours = int32(known)
+		l.fitted, l.due, l.issued, l.strain = false, 0, 0, 0
+	}
+	u.pending = 0
+}
+
+// fitShare is about resources of which too little is slow: the share of time above the request is what counts.
+func (u *Usage) fitShare() {
+	l := &u.learnt
+	var p past
+	u.time.cut(&p, int(u.version), false, u.policy.Risk)
+	risk := u.policy.Risk * math.Exp(float64(l.strain))
+	best, ok := u.best(&p, risk)
+	if !ok {
+		u.fitEarly(&p)
+		return
+	}
+	l.rule, l.fitted, l.reason = best.rule, true, best.rule.reason()
+	l.margin = float32(best.margin)
+	l.lower, l.upper = float32(min(best.lower, best.level)), float32(max(best.upper, best.lower))
+	l.issue(best.level)
+}
+
+// best fits the rule in use, and when that is due all others.
+func (u *Usage) best(p *past, risk float64) (fit, bool) {
+	l := &u.learnt
+	var c counts
+	tail, hold := float64(l.tail)/2, u.policy.hold()
+	var best fit
+	ok := false
+	if l.fitted {
+		best, ok = p.try(l.rule, risk, tail, hold, &c)
+	}
+	if ok && u.time.next < int(l.due) {
+		return best, true
+	}
+	l.due = int32(u.time.next + refit)
+	was, slack := l.rule, best.slack
+	for r := range numberOfRules {
+		if ok && r == was {
+			continue
+		}
+		if f, can := p.try(r, risk, tail, hold, &c); can && (!ok || f.slack < best.slack && f.slack < slack-better) {
+			if !ok {
+				slack = f.slack + better // whichever is the least of all
+			}
+			best, ok = f, true
+		}
+	}
+	return best, ok
+}
+
+// fitEarly is what to request before any rule could be tried: 15 % more than the most, as the VPA's margin.
+func (u *Usage) fitEarly(p *past) {
+	l := &u.learnt
+	top, low := 0.0, topLevel*1.0
+	for k := p.from; k < week; k++ {
+		if p.known[k] {
+			need := float64(p.needs[week+k])
+			top, low = max(top, need), min(low, need)
+		}
+	}
+	l.reason, l.fitted = ReasonRecent, false
+	l.margin = float32(math.Log(1.15) / levelWidth)
+	l.lower, l.upper = float32(low), float32(top)+2*l.margin
+	l.issue(top + float64(l.margin))
+}
+
+// issue changes the recommendation if it is another one: what would be a change of less than sticky is none downwards, and upwards
+// it is made as large as that, since those who apply recommendations ignore small changes, too.
+func (l *learnt) issue(level float64) {
+	level = max(1, min(level, topLevel))
+	step := math.Log(1+sticky) / levelWidth
+	old := float64(l.issued)
+	switch {
+	case l.issued == 0 || level < old-step*1.1 || level > old+step:
+		l.issued = float32(level)
+	case level > old+slip:
+		l.issued = float32(min(old+step+0.01, topLevel))
+	}
+}
+
+// slip is by how many levels a recommendation may be too low without being changed: 2 %.
+const slip = 0.35

@@ -1,0 +1,140 @@
+package recommender
+
+import (
+	"math"
+	"slices"
+)
+
+// Peaks within a window before, that of a day forgets soonest.
+func peakWindows() [3]int { return [3]int{day, 3 * day, week} }
+
+// priorExcess, in levels (1 %), is part of the prior about by how much a peak exceeds those before it; the rest is spacing.
+const priorExcess = 0.2
+
+// peakFit is a window tried on the past.
+type peakFit struct {
+	level, margin, mean, lower, upper float64
+}
+
+// fitPeaks is about resources of which too little kills: the request must hold the peak of the policy's Hold, but for the risk.
+// By how much a peak exceeds those before it is taken to have an exponential tail, whose frequency and mean are counted. The prior
+// is as if it had happened once, by how far the hours' highest peaks lie apart (Hill's estimator of the tail, on the logarithmic
+// grid): so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
+func (u *Usage) fitPeaks() {
+	l := &u.learnt
+	var p past
+	u.time.cut(&p, int(u.version), true, u.policy.Risk)
+	hold := min(u.policy.hold(), week/2)
+	var best peakFit
+	for i, w := range peakWindows() {
+		f := p.tryPeaks(w, hold, u.policy.Risk, float64(l.tail)/2)
+		if i == 0 || f.mean < best.mean-better {
+			best = f
+		}
+	}
+	l.reason = ReasonPeak
+	if l.oom > 0 && u.time.next-int(l.oom) < week {
+		l.reason = ReasonOOM
+	}
+	l.margin, l.lower, l.upper = float32(best.margin), float32(best.lower), float32(best.upper)
+	level := min(best.level, topLevel)
+	// Up at once; down when it is worth a change.
+	if float32(level) > l.issued || math.Exp((float64(l.issued)-level)*levelWidth)-1 > sticky {
+		l.issued = float32(level)
+	}
+}
+
+func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
+	var peaks [week]float64
+	var sorted []float64
+	first := -1
+	for k := p.from; k < week; k++ {
+		if p.known[k] {
+			peaks[k] = p.shapes[k][3]
+			sorted = append(sorted, peaks[k])
+			if first < 0 {
+				first = k
+			}
+		}
+	}
+	before := maxima(peaks[:], window) // before[k]: of the hours that end with k
+	ahead := reversedMaxima(peaks[:], hold)
+	var c counts
+	var tried, exceeded, excess, said float64
+	for k := first + day; k+hold <= week; k++ {
+		base := before[k-1]
+		if base == 0 || ahead[k] == 0 {
+			continue
+		}
+		tried++
+		said += base
+		over := ahead[k] - base
+		if over > 0 {
+			exceeded++
+			excess += over
+		}
+		c.needs[clampTo(int(math.Ceil(over)))+span]++
+	}
+	now := before[week-1]
+	h := float64(hold)
+	slices.Sort(sorted)
+	prior := priorExcess + spacing(sorted)
+	often := (exceeded/h + 1) / (tried/h + 2)
+	byHowMuch := (excess/h + prior) / (exceeded/h + 1)
+	f := peakFit{margin: max(0, byHowMuch*math.Log(often/risk))}
+	f.level = now + f.margin
+	f.mean, f.lower = now+f.margin, sorted[0]
+	f.upper = now + max(0, byHowMuch*math.Log(often/tail))
+	if tried > 0 {
+		f.mean = said/tried + f.margin
+		f.lower = min(now, now+c.need(tail, tried))
+		f.upper = max(f.upper, now+c.need(1-tail, tried))
+	}
+	return f
+}
+
+// spacing is how far the highest of some sorted values are above the next, in the mean: of a tenth of them, but three at least.
+func spacing(sorted []float64) float64 {
+	n := len(sorted)
+	top := min(max(3, n/10), n-1)
+	if top < 1 {
+		return 0
+	}
+	sum := 0.0
+	for _, v := range sorted[n-top:] {
+		sum += v - sorted[n-top-1]
+	}
+	return sum / float64(top)
+}
+
+// maxima returns at k the most of the n values that end with k.
+func maxima(values []float64, n int) [week]float64 {
+	var out [week]float64
+	var queue [week]int // of indices, their values falling
+	head, tail := 0, 0
+	for k, v := range values {
+		for tail > head && values[queue[tail-1]] <= v {
+			tail--
+		}
+		queue[tail] = k
+		tail++
+		if queue[head] <= k-n {
+			head++
+		}
+		out[k] = values[queue[head]]
+	}
+	return out
+}
+
+// reversedMaxima returns at k the most of the n values that begin with k.
+func reversedMaxima(values []float64, n int) [week]float64 {
+	var turned [week]float64
+	for k, v := range values {
+		turned[week-1-k] = v
+	}
+	out := maxima(turned[:], n)
+	for i, j := 0, week-1; i < j; i, j = i+1, j-1 {
+		out[i], out[j] = out[j], out[i]
+	}
+	return out
+}
