@@ -67,6 +67,11 @@ test-servers: build ## Run the same rules over the embedded store, Prometheus an
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 20m -v -run TestPrometheusCompatibleServers $(TEST_FLAGS)
 
+.PHONY: test-recommender-lab
+test-recommender-lab: build ## Right-size services end to end, with metrics-server and the VPA's updater and admission controller; builds them once; six minutes
+	bin/headroom-lab prepare --rightsizing
+	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/rightsizing -count=1 -timeout 20m -v $(TEST_FLAGS)
+
 .PHONY: test-hpa-exact
 test-hpa-exact: ## Hold scaler/hpa to the stock HPA controller, a simulated week per scenario; five minutes (TEST_FLAGS="-days 1 -seed 7")
 	cd scaler/hpa/exact && $(GO) test -count=1 -timeout 60m -v $(TEST_FLAGS)

@@ -38,7 +38,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require k8s.io/autoscaler/vertical-pod-autoscaler v1.8.1 // indirect
+require k8s.io/autoscaler/vertical-pod-autoscaler v1.8.1
 
 require (
 	github.com/evanphx/json-patch/v5 v5.9.11 // indirect
