@@ -84,6 +84,10 @@ test-gpu: ## On a machine with an NVIDIA GPU: hold what is read to nvidia-smi an
 test-kpa-exact: ## Drive Knative's own autoscaler and scaler/kpa through the same weeks; five minutes (TEST_FLAGS="-seed 7 -run X")
 	$(GO) -C scaler/kpa/exact test . -count=1 -timeout 40m -v $(TEST_FLAGS)
 
+.PHONY: test-vpa-exact
+test-vpa-exact: ## Hold recommender/vpa to the VPA's own code on fuzzed streams: streams, comparisons, differences; two minutes (TEST_FLAGS="-seed 7 -streams 100")
+	$(GO) -C recommender/vpa/exact test . -count=1 -timeout 40m -v $(TEST_FLAGS)
+
 ##@ Measure
 
 .PHONY: bench-loop

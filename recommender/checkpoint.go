@@ -226,7 +226,11 @@ func (u *Usage) valid(old Policy, kept int) error {
 		return fmt.Errorf("it has %d hours that end with number %d", kept, u.time.next)
 	case u.learnt.rule >= numberOfRules:
 		return fmt.Errorf("its rule is %d", u.learnt.rule)
-	case len(u.open.counts) > 0 && (u.open.low == 0 || int(u.open.low)+len(u.open.counts) > topLevel+1) || u.open.n > 0 && len(u.open.counts) == 0:
+	case u.version < 0 || u.pending < 0 || int(max(u.version, u.pending)) > u.time.next:
+		return fmt.Errorf("its versions began in hours %d and %d of %d", u.version, u.pending, u.time.next)
+	case (u.open.n > 0) != slices.ContainsFunc(u.open.counts, func(c uint16) bool { return c > 0 }):
+		return fmt.Errorf("its open hour has %d samples and not as many counts", u.open.n)
+	case len(u.open.counts) > 0 && (u.open.low == 0 || int(u.open.low)+len(u.open.counts) > topLevel+1):
 		return fmt.Errorf("its open hour has %d levels from %d", len(u.open.counts), u.open.low)
 	case !(u.sure >= 0 && u.sure <= 1):
 		return fmt.Errorf("its certainty is %v", u.sure)

@@ -114,35 +114,53 @@ func (u *Usage) need(s *shape) float64 {
 	return s.quantile(u.policy.Risk)
 }
 
-// contradiction drops the hours before a new version once most of the first three after it need something else.
+// contradiction drops the hours before a new version once most of the first three after it need more or less than any hour of the
+// day before it did, by a tenth.
 func (u *Usage) contradiction() {
 	begin := int(u.pending)
 	if u.time.next-begin < minHours {
 		return
 	}
-	l := &u.learnt
-	other, known := 0, 0
+	low, high, before := u.needed(begin-day, begin)
+	_, _, after := u.needed(begin, u.time.next)
+	if after < minHours && u.time.next-begin < day {
+		return
+	}
+	other := 0
 	for n := begin; n < u.time.next; n++ {
-		h := u.time.at(n)
-		if !h.known() {
-			continue
-		}
-		known++
-		s := h.shape(isMemory(u.resource))
-		need := float32(u.need(&s))
-		if l.issued > 0 && (need > l.issued+1 || need < min(l.lower, l.issued*0.98-2)) {
+		if need, ok := u.needOf(n); ok && (need > high+2 || need < low-2) {
 			other++
 		}
 	}
-	if known < minHours && u.time.next-begin < day {
-		return
-	}
-	if 2*other > known {
+	if before > 0 && 2*other > after {
 		u.version = int32(begin)
-		l.hours = int32(known)
+		l := &u.learnt
+		l.hours = int32(after)
 		l.fitted, l.due, l.issued, l.strain = false, 0, 0, 0
 	}
 	u.pending = 0
+}
+
+// needOf is what an hour needed.
+func (u *Usage) needOf(number int) (float64, bool) {
+	h := u.time.at(number)
+	if !h.known() {
+		return 0, false
+	}
+	s := h.shape(isMemory(u.resource))
+	return u.need(&s), true
+}
+
+// needed is the least and the most that the hours of a range needed, and how many of them are known.
+func (u *Usage) needed(from, to int) (low, high float64, known int) {
+	low = topLevel
+	for n := from; n < to; n++ {
+		if need, ok := u.needOf(n); ok {
+			low, high = min(low, need), max(high, need)
+			known++
+		}
+	}
+	return low, high, known
 }
 
 // fitShare is about resources of which too little is slow: the share of time above the request is what counts.

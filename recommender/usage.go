@@ -169,10 +169,11 @@ func (u *Usage) AddOOM(at time.Time, limit float64, now time.Time) bool {
 // NewVersion says that a new version of the workload runs from now on. The hours before count on until those of the new version
 // contradict them.
 func (u *Usage) NewVersion(at time.Time) {
-	if u.samples == 0 {
-		return
+	if u.samples == 0 || at.Unix() > u.until+int64(lifetime*u.policy.step()/time.Second) {
+		return // nothing is known, or too long ago to count
 	}
-	u.pending = int32(max(u.hourOf(at), u.time.next))
+	u.Tick(at)
+	u.pending = int32(u.time.next)
 }
 
 // Hours yields what is kept, oldest first: a week of closed hours, unknown ones among them with no samples.

@@ -13,6 +13,10 @@ func agent(b *builder) {
 	b.add("gpu_memory_used_bytes", "sum by ($by) (gpu_pod_memory_used_bytes)")
 	// A device that several containers of the object share is there once.
 	b.add("gpu_memory_used_percent", "100 * sum by ($by) (gpu_pod_memory_used_bytes) / sum by ($by) (max by ($by, uuid) (gpu_pod_memory_total_bytes))")
+	// The recommender's: what it asks of the embedded store is there because rules look back that far.
+	b.addPods("gpu_memory_peak_bytes", "sum by ($by) (max_over_time(gpu_pod_memory_used_bytes[1m]))")
+	b.addPods("gpu_exclusive_percent", `100 * avg by ($by) (gpu_pod_share_info{method="exclusive"} or 0 * gpu_pod_share_info)`)
+	b.addNodes("gpu_mig_instances", "count by ($by) (gpu_mig_info)")
 	b.add("gpu_healthy", "min by ($by) (gpu_pod_healthy)")
 	b.addNodes("gpu_utilization_percent", "100 * avg by ($by) (gpu_utilization_ratio)")
 	b.addNodes("gpu_memory_used_bytes", "sum by ($by) (gpu_memory_used_bytes)")

@@ -173,6 +173,9 @@ func (b *builder) errorPercent(failed, all string) {
 
 func sumRate(counter string) string { return fmt.Sprintf("sum by (%s) (rate(%s[10s]))", by, counter) }
 
+// rareRate is of what happens now and then: over a minute, a look each minute misses none.
+func rareRate(counter string) string { return fmt.Sprintf("sum by (%s) (rate(%s[1m]))", by, counter) }
+
 func sum(gauge string) string { return fmt.Sprintf("sum by (%s) (%s)", by, gauge) }
 
 func percent(ratio string) string { return fmt.Sprintf("100 * avg by (%s) (%s)", by, ratio) }
@@ -191,6 +194,8 @@ func unit(name string) string {
 		return "bool"
 	case name == "gpus_healthy":
 		return "GPUs"
+	case name == "gpu_mig_instances":
+		return "instances"
 	}
 	return "requests"
 }

@@ -13,6 +13,7 @@ func vllm(b *builder) {
 	b.errorPercent(`vllm:request_success_total{finished_reason="error"}`, "vllm:request_success_total")
 	b.add("tokens_per_second", sumRate("vllm:generation_tokens_total"))
 	// The second name is that of releases before 0.10; some in between expose both.
+	b.add("preemptions_per_second", rareRate("vllm:num_preemptions_total"))
 	b.add("kv_cache_usage_percent", percent("vllm:kv_cache_usage_perc")+" or "+percent("vllm:gpu_cache_usage_perc"))
 }
 
@@ -24,6 +25,7 @@ func sglang(b *builder) {
 	b.latency("sglang:e2e_request_latency_seconds_bucket", 1000)
 	b.firstToken("sglang:time_to_first_token_seconds_bucket", 1000)
 	b.add("tokens_per_second", sumRate("sglang:generation_tokens_total"))
+	b.add("preemptions_per_second", rareRate("sglang:num_retracted_requests_total"))
 	b.add("kv_cache_usage_percent", percent("sglang:token_usage"))
 }
 

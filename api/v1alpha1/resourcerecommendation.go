@@ -148,6 +148,15 @@ const (
 	SharingTimeSlicing GPUSharing = "TimeSlicing"
 )
 
+// ConditionCheckpointSaved is a ResourceRecommendation's condition that says whether what was learnt outlives the controller.
+const ConditionCheckpointSaved = "CheckpointSaved"
+
+// Its reasons besides ReasonCheckpoint.
+const (
+	ReasonSaved       = "Saved"       // True
+	ReasonWriteFailed = "WriteFailed" // False: the API server refused the checkpoint; it is tried again
+)
+
 // The reasons of a ResourceRecommendation's condition Ready besides Invalid, Pending and TargetNotFound.
 const (
 	ReasonRecommended = "Recommended" // True

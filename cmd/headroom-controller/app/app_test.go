@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
@@ -25,14 +24,21 @@ import (
 func TestBadFlagsAreNamed(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "headroom-system")
 	for args, want := range map[string]string{
-		"--period=10ms":            "--period 10ms is not between 1s and 5m",
-		"--lease-duration=1s":      "--lease-duration 1s is less than 3s",
-		"--workers=0":              "--workers 0 is not positive",
-		"--lease=":                 "--lease is empty",
-		"--namespace=":             "--namespace is required",
-		"--metrics-listen=9402":    "--metrics-listen: address 9402: missing port in address",
-		"--log-level=loud":         `--log-level "loud" is none of debug, info, warn, error`,
-		"--prometheus-url=ftp://x": "--prometheus-…: URL: must be http://HOST… or https://HOST…",
+		"--period=10ms":                                  "--period 10ms is not between 1s and 5m",
+		"--lease-duration=1s":                            "--lease-duration 1s is less than 3s",
+		"--workers=0":                                    "--workers 0 is not positive",
+		"--lease=":                                       "--lease is empty",
+		"--namespace=":                                   "--namespace is required",
+		"--metrics-listen=9402":                          "--metrics-listen: address 9402: missing port in address",
+		"--log-level=loud":                               `--log-level "loud" is none of debug, info, warn, error`,
+		"--recommend-interval=1h":                        "--recommend-interval 1h0m0s is not between 1s and 10m",
+		"--recommend-checkpoint-interval=1s":             "--recommend-checkpoint-interval 1s is not between 10s and 24h",
+		"--recommend-writes-per-second=0":                "--recommend-writes-per-second 0 is not above 0 and at most 1000",
+		"--recommend-history=-1s":                        "--recommend-history -1s is not between 0 and 2160h",
+		"--recommend-floors=cpu":                         `--recommend-floors: "cpu" is not RESOURCE=QUANTITY`,
+		"--recommend-floors=cpu=25m,memory=-1Mi":         `--recommend-floors: "memory=-1Mi" is not RESOURCE=QUANTITY`,
+		"--recommend-floors=gpu=1":                       `--recommend-floors: "gpu" is neither cpu nor memory`,
+		"--prometheus-url=ftp://x":                       "--prometheus-…: URL: must be http://HOST… or https://HOST…",
 		"--prometheus-url=http://x --prometheus-param=y": `--prometheus-param "y" is not NAME=VALUE`,
 		"--kubeconfig=/none":                             "stopped: cannot read the cluster's address and credentials: stat /none: no such file or directory",
 		"extra":                                          `unknown command "extra"`,
@@ -157,22 +163,4 @@ func TestHistory(t *testing.T) {
 	of.Metric = "unknown"
 	_, err = p.History(t.Context(), of)
 	require.EqualError(t, err, "no rule defines unknown for pods")
-}
-
-// TestSlim keeps what the scaler reads.
-func TestSlim(t *testing.T) {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{"app": "chat"}, Annotations: map[string]string{"big": "x", corev1.PodDeletionCost: "3"}},
-		Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Image: "i"}}, Volumes: make([]corev1.Volume, 3)},
-	}
-	got, err := slim(pod)
-	require.NoError(t, err)
-	assert.Equal(t, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{"app": "chat"}, Annotations: map[string]string{corev1.PodDeletionCost: "3"}},
-		Spec:       corev1.PodSpec{NodeName: "n", Containers: make([]corev1.Container, 1)},
-	}, got)
-	other := &corev1.Node{}
-	got, err = slim(other)
-	require.NoError(t, err)
-	assert.Same(t, other, got)
 }

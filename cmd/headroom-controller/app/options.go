@@ -36,6 +36,7 @@ type Options struct {
 	Workers        int
 	LeaseDuration  time.Duration
 	Prometheus     promflags.Options
+	Recommend      RecommendOptions
 }
 
 // NewOptions returns the defaults. The environment is asked for POD_NAMESPACE and KUBECONFIG alone.
@@ -43,7 +44,7 @@ func NewOptions(getenv func(string) string) *Options {
 	o := &Options{
 		Kubeconfig: getenv(clientcmd.RecommendedConfigPathEnvVar), Namespace: getenv("POD_NAMESPACE"), Lease: "headroom-controller",
 		LogLevel: "info", MetricsAddress: ":9402", HealthAddress: ":9403", Period: 15 * time.Second, Workers: 8,
-		LeaseDuration: 15 * time.Second, Prometheus: promflags.Default(),
+		LeaseDuration: 15 * time.Second, Prometheus: promflags.Default(), Recommend: defaultRecommend(),
 	}
 	if o.Namespace == "" {
 		if b, err := os.ReadFile(namespaceFile); err == nil {
@@ -64,6 +65,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HealthAddress, "health-listen", o.HealthAddress, "Address that serves /healthz and /readyz.")
 	fs.DurationVar(&o.Period, "period", o.Period, "Time between two decisions for a policy, 1s to 5m.")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Policies that are looked at at the same time.")
+	o.Recommend.addFlags(fs)
 	o.Prometheus.AddFlags(fs, "with the past and present of demand, instead of the adapter's query API and of checkpoints")
 }
 
@@ -86,6 +88,7 @@ func (o *Options) Validate() error {
 	check(o.Namespace != "", "--namespace is required: POD_NAMESPACE is not set and there is no service account")
 	check(!strings.ContainsRune(o.Kubeconfig, os.PathListSeparator), "--kubeconfig (or KUBECONFIG) %q names several files; give one", o.Kubeconfig)
 	check(o.level() != nil, "--log-level %q is none of debug, info, warn, error", o.LogLevel)
+	errs = append(errs, o.Recommend.errors()...)
 	return errors.Join(append(errs, o.Prometheus.Errors()...)...)
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/go-logr/logr"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	vpav1 "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/apis/autoscaling.k8s.io/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -39,12 +39,25 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}
-	c, err := newController(config, o, m, logger)
+	p, err := newPlane(config, o)
+	if err != nil {
+		return err
+	}
+	c, err := newController(config, o, m, p, logger)
 	if err != nil {
 		return err
 	}
 	if err := register(m, c, o); err != nil {
 		return err
+	}
+	if o.Recommend.Enabled {
+		source, err := newUsage(p.api, p.server, metrics.Registry)
+		if err != nil {
+			return err
+		}
+		if err := addRecommender(m, o, source, logger); err != nil {
+			return err
+		}
 	}
 	return m.Start(ctx)
 }
@@ -55,6 +68,9 @@ func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.M
 		return nil, err
 	}
 	if err := v1alpha1.AddToScheme(known); err != nil {
+		return nil, err
+	}
+	if err := vpav1.AddToScheme(known); err != nil {
 		return nil, err
 	}
 	renew := o.LeaseDuration * 2 / 3
@@ -70,52 +86,36 @@ func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.M
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slim}},
 		},
-		// Checkpoints are read once and written every five minutes: no reason to keep every ConfigMap of the cluster in memory.
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}}}},
+		// Checkpoints are read once and written every some minutes: no reason to keep every ConfigMap of the cluster in memory.
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &vpav1.VerticalPodAutoscalerCheckpoint{}}}},
 	})
 }
 
-// slim keeps of a pod what package kube reads: of thousands the rest would be most of the memory.
-func slim(object any) (any, error) {
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Labels: pod.Labels,
-		OwnerReferences: pod.OwnerReferences, CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
-	}}
-	if cost, ok := pod.Annotations[corev1.PodDeletionCost]; ok {
-		out.Annotations = map[string]string{corev1.PodDeletionCost: cost}
-	}
-	out.Spec.NodeName = pod.Spec.NodeName
-	out.Spec.Containers = make([]corev1.Container, len(pod.Spec.Containers)) // their number counts
-	out.Status.Phase, out.Status.Conditions = pod.Status.Phase, pod.Status.Conditions
-	for i := range pod.Status.ContainerStatuses {
-		s := &pod.Status.ContainerStatuses[i]
-		out.Status.ContainerStatuses = append(out.Status.ContainerStatuses, corev1.ContainerStatus{Name: s.Name, State: s.State})
-	}
-	return out, nil
-}
-
-func newController(config *rest.Config, o *Options, m manager.Manager, logger *slog.Logger) (*kube.Controller, error) {
-	targets, err := kube.NewScales(config, m.GetRESTMapper())
-	if err != nil {
-		return nil, err
-	}
+// newPlane makes the view of the metric plane.
+func newPlane(config *rest.Config, o *Options) (*plane, error) {
 	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for metrics: %w", err)
 	}
 	p := &plane{api: clients.Discovery().RESTClient()}
-	opts := kube.Options{
-		Client: m.GetClient(), Targets: targets, Metrics: p, Period: o.Period, Now: time.Now,
-		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,
-	}
 	if o.Prometheus.URL != "" {
 		if p.server, err = promapi.NewClient(o.Prometheus.ClientOptions); err != nil {
 			return nil, fmt.Errorf("cannot use --prometheus-url: %w", err)
 		}
+	}
+	return p, nil
+}
+
+func newController(config *rest.Config, o *Options, m manager.Manager, p *plane, logger *slog.Logger) (*kube.Controller, error) {
+	targets, err := kube.NewScales(config, m.GetRESTMapper())
+	if err != nil {
+		return nil, err
+	}
+	opts := kube.Options{
+		Client: m.GetClient(), Targets: targets, Metrics: p, Period: o.Period, Now: time.Now,
+		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,
+	}
+	if p.server != nil {
 		opts.Historian = p
 	}
 	return kube.New(opts)
