@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"headroom.dev/headroom/lab"
 	"headroom.dev/headroom/lab/controlplane"
@@ -53,6 +55,7 @@ func bringUp(t *testing.T) *cluster {
 	})
 	config := rest.CopyConfig(l.Config)
 	config.ContentType, config.AcceptContentTypes = "", "" // custom resources have no protobuf
+	log.SetLogger(logr.Discard()) // or the client complains that nobody has set one
 	require.NoError(t, vpav1.AddToScheme(scheme.Scheme))
 	api, err := client.New(config, client.Options{Scheme: scheme.Scheme})
 	require.NoError(t, err)

@@ -111,10 +111,11 @@ func (c *cluster) followsByHand(t *testing.T) {
 // recommends installs Headroom, has it sample quickly, and waits for recommendations that stand on a week's past.
 func (c *cluster) recommends(t *testing.T, history past) {
 	require.NoError(t, c.Cluster().Install(t.Context(), c.Progress))
-	c.autoscale(t, namespace, over().name, ours, vpav1.UpdateModeOff, nil)
-	c.autoscale(t, namespace, under().name, ours, vpav1.UpdateModeOff, nil)
 	c.configure(t, "--recommend-interval=5s", "--recommend-checkpoint-interval=10s", fmt.Sprintf("--recommend-history=%dh", 24*pastDays),
 		"--prometheus-url="+history.url)
+	// Now: a workload that is known already is not filled from the past.
+	c.autoscale(t, namespace, over().name, ours, vpav1.UpdateModeOff, nil)
+	c.autoscale(t, namespace, under().name, ours, vpav1.UpdateModeOff, nil)
 	began := time.Now()
 	for _, s := range []service{over(), under()} {
 		target := c.recommended(t, namespace, s.name, 2*time.Minute)
