@@ -148,7 +148,7 @@ clean: ## Delete what was built and measured here; the lab's cache of control-pl
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `tool` stands for the tools that the module's go.mod names; minutes on two cores, then cached.
 bin/golangci-lint: tools/go.mod tools/go.sum

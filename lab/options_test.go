@@ -55,6 +55,9 @@ func TestNodesAreLabelledAsFeatureDiscoveryDoes(t *testing.T) {
 	plain := node(0, Options{}, p)
 	require.NotContains(t, plain.Labels, "nvidia.com/gpu.present", "a node without GPUs gets no agent")
 	require.NotContains(t, plain.Status.Capacity, devices.Resource)
+	const path = "metrics.k8s.io/resource-metrics-path" // of metrics-server
+	require.NotContains(t, plain.Annotations, path)
+	require.Equal(t, "/metrics/nodes/gpu-1/metrics/resource", node(1, Options{Rightsizing: true}, p).Annotations[path])
 }
 
 func TestEveryGPUHasAUUIDOfItsOwn(t *testing.T) {

@@ -171,11 +171,10 @@ func (c *cluster) pods(ctx context.Context, t require.TestingT, namespace, name 
 	return out
 }
 
-// resized waits until both pods of a service are Running with what its VerticalPodAutoscaler recommends, and returns how long it
-// took.
-func (c *cluster) resized(t *testing.T, namespace, name string, within time.Duration) time.Duration {
+// resized waits until both pods of a service are Running with what its VerticalPodAutoscaler recommends.
+func (c *cluster) resized(t *testing.T, namespace, name string, within time.Duration) {
 	t.Helper()
-	began, ctx := time.Now(), t.Context()
+	ctx := t.Context()
 	eventually(t, within, func(t require.TestingT) {
 		target := c.vpa(ctx, t, namespace, name).Status.Recommendation.ContainerRecommendations[0].Target
 		pods := c.pods(ctx, t, namespace, name)
@@ -186,7 +185,6 @@ func (c *cluster) resized(t *testing.T, namespace, name string, within time.Dura
 			require.Contains(t, p.Annotations, "vpaUpdates", "by the admission controller")
 		}
 	})
-	return time.Since(began).Round(100 * time.Millisecond)
 }
 
 // evictions counts the events by which the updater tells of pods that it evicted.
