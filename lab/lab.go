@@ -1,7 +1,8 @@
 // Package lab is a real Kubernetes cluster on one machine, without containers, root or a GPU: a real control plane
 // (lab/controlplane), KWOK for nodes and bystander pods, the project's own pods as real processes and simulated inference
 // pods with real HTTP servers (lab/kubelet, lab/inference), a fake libnvidia-ml.so that shows the simulated pods' load, and
-// real open-loop traffic (lab/load). What runs in it is what users install: the manifests, their RBAC, their certificates.
+// real open-loop traffic (lab/load). What runs in it is what users install: the manifests, their RBAC, their certificates. On
+// request it also has metrics-server and the Vertical Pod Autoscaler's updater and admission controller (lab/rightsizing).
 //
 // Guarantees: Up returns when everything is ready or says what is not, with the last lines of its log; Down leaves no process
 // and no file behind; a lab that crashed is cleaned up by the next Up or Down in the same state directory; labs in different

@@ -36,13 +36,13 @@ type past struct {
 }
 
 // newPast fills a Prometheus out of Debian's package by its own promtool, and runs it.
-func (c *cluster) newPast(t *testing.T, namespace string, services ...service) past {
+func (c *cluster) newPast(t *testing.T, services ...service) past {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	prometheus, err := binaries.Debian(ctx, "prometheus", "usr/bin/prometheus", c.Progress)
 	require.NoError(t, err)
 	text, data := filepath.Join(dir, "past"), filepath.Join(dir, "data")
-	writePast(t, text, namespace, services)
+	writePast(t, text, services)
 	_, err = binaries.Run(ctx, dir, filepath.Join(filepath.Dir(prometheus), "promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet",
 		"--max-block-duration=24h", text, data)
 	require.NoError(t, err)
@@ -90,9 +90,9 @@ func (c *cluster) newPast(t *testing.T, namespace string, services ...service) p
 
 // writePast writes OpenMetrics: CPU and memory of two pods a service, a tenth less at night than in the afternoon, when it is what
 // the service uses now.
-func writePast(t *testing.T, path, namespace string, services []service) {
+func writePast(t *testing.T, path string, services []service) {
 	t.Helper()
-	f, err := os.Create(path) //nolint:gosec // a test's own folder
+	f, err := os.Create(path)
 	require.NoError(t, err)
 	w := bufio.NewWriter(f)
 	now := time.Now().Truncate(pastStep)

@@ -51,9 +51,9 @@ func TestRightsizing(t *testing.T) {
 	}
 	c := bringUp(t)
 	require.NoError(t, c.api.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
-	history := c.newPast(t, namespace, over(), under())
+	history := c.newPast(t, over(), under())
 	for _, s := range []service{over(), under(), stock(), byHand()} {
-		c.deploy(t, namespace, s)
+		c.deploy(t, s)
 	}
 	for _, part := range []struct {
 		name string
@@ -95,8 +95,8 @@ func (c *cluster) metricsOfAll(t *testing.T) {
 // followsByHand is the lab without us: what the updater and the admission controller do with a recommendation.
 func (c *cluster) followsByHand(t *testing.T) {
 	name := byHand().name
-	c.autoscale(t, namespace, name, name, vpav1.UpdateModeRecreate, nil)
-	v := c.vpa(t.Context(), t, namespace, name)
+	c.autoscale(t, name, name, vpav1.UpdateModeRecreate, nil)
+	v := c.vpa(t.Context(), t, name)
 	before := v.DeepCopy()
 	bounds := func(s sizes) corev1.ResourceList { return s.list() }
 	v.Status.Recommendation = &vpav1.RecommendedPodResources{ContainerRecommendations: []vpav1.RecommendedContainerResources{{
@@ -106,7 +106,7 @@ func (c *cluster) followsByHand(t *testing.T) {
 	v.Status.Conditions = []vpav1.VerticalPodAutoscalerCondition{{Type: vpav1.RecommendationProvided, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
 	require.NoError(t, c.api.Status().Patch(t.Context(), v, client.MergeFrom(before), client.FieldOwner("this-test")))
 	began := time.Now()
-	c.resized(t, namespace, name, 2*time.Minute)
+	c.resized(t, name, 2*time.Minute)
 	t.Logf("both pods have what was recommended after %s", time.Since(began).Round(time.Second))
 }
 
@@ -116,13 +116,13 @@ func (c *cluster) recommends(t *testing.T, history past) {
 	c.configure(t, "--recommend-interval=5s", "--recommend-checkpoint-interval=10s", fmt.Sprintf("--recommend-history=%dh", 24*pastDays),
 		"--prometheus-url="+history.url)
 	// Now: a workload that is known already is not filled from the past.
-	c.autoscale(t, namespace, over().name, ours, vpav1.UpdateModeOff, nil)
-	c.autoscale(t, namespace, under().name, ours, vpav1.UpdateModeOff, nil)
+	c.autoscale(t, over().name, ours, vpav1.UpdateModeOff, nil)
+	c.autoscale(t, under().name, ours, vpav1.UpdateModeOff, nil)
 	_, err := c.Cluster().Run(t.Context(), "label", "namespace", namespace, v1alpha1.LabelRecommend+"=true")
 	require.NoError(t, err)
 	began := time.Now()
 	for _, s := range []service{over(), under()} {
-		target := c.recommended(t, namespace, s.name, 2*time.Minute)
+		target := c.recommended(t, s.name, 2*time.Minute)
 		t.Logf("%s uses %+v and requests %+v: recommended %s after %s", s.name, s.uses, s.requests, text(target), time.Since(began).Round(time.Second))
 		// More than is used, as there is a margin, and less than twice as much, as usage is so even.
 		uses := s.uses.list()
@@ -131,7 +131,7 @@ func (c *cluster) recommends(t *testing.T, history past) {
 			assert.Greater(t, q.AsApproximateFloat64(), used.AsApproximateFloat64(), "%s of %s", name, s.name)
 			assert.Less(t, q.AsApproximateFloat64(), 2*used.AsApproximateFloat64(), "%s of %s", name, s.name)
 		}
-		assert.Equal(t, []string{owner}, c.statusWriters(t, namespace, s.name))
+		assert.Equal(t, []string{owner}, c.statusWriters(t, s.name))
 	}
 }
 
@@ -176,8 +176,8 @@ func (c *cluster) stockEstimator(t *testing.T) {
 		point.Status = status
 		require.NoError(t, c.api.Status().Update(ctx, point))
 	}
-	c.autoscale(t, namespace, name, ours, vpav1.UpdateModeOff, map[string]string{estimator: "vpa"})
-	target := c.recommended(t, namespace, name, 2*time.Minute)
+	c.autoscale(t, name, ours, vpav1.UpdateModeOff, map[string]string{estimator: "vpa"})
+	target := c.recommended(t, name, 2*time.Minute)
 	t.Logf("with the stock recommender's checkpoint: %s", text(target))
 	// The bucket's end, and 15 % on top.
 	assert.InDelta(t, 1038, target.Cpu().MilliValue(), 15)
@@ -194,20 +194,20 @@ func (c *cluster) stockEstimator(t *testing.T) {
 // followsOurs lets the updater act.
 func (c *cluster) followsOurs(t *testing.T) {
 	for _, s := range []service{over(), under()} {
-		for _, p := range c.pods(t.Context(), t, namespace, s.name) {
+		for _, p := range c.pods(t.Context(), t, s.name) {
 			requests := s.requests.list()
 			require.Equal(t, text(requests), text(p.Spec.Containers[0].Resources.Requests), "mode Off: nobody acts yet")
 		}
-		v := c.vpa(t.Context(), t, namespace, s.name)
+		v := c.vpa(t.Context(), t, s.name)
 		before := v.DeepCopy()
 		v.Spec.UpdatePolicy.UpdateMode = new(vpav1.UpdateModeRecreate)
 		require.NoError(t, c.api.Patch(t.Context(), v, client.MergeFrom(before)))
 	}
 	began := time.Now()
 	for _, s := range []service{over(), under()} {
-		c.resized(t, namespace, s.name, 2*time.Minute)
+		c.resized(t, s.name, 2*time.Minute)
 		t.Logf("both pods of %s have what is recommended after %s", s.name, time.Since(began).Round(time.Second))
-		require.Equal(t, 2, c.evictions(t, namespace, s.name), "one for each pod")
+		require.Equal(t, 2, c.evictions(t, s.name), "one for each pod")
 	}
 }
 
@@ -217,7 +217,7 @@ func (c *cluster) remembers(t *testing.T, history past) {
 	ctx := t.Context()
 	before := map[string]corev1.ResourceList{}
 	for _, s := range []service{over(), under()} {
-		before[s.name] = c.recommended(t, namespace, s.name, time.Second)
+		before[s.name] = c.recommended(t, s.name, time.Second)
 		eventually(t, time.Minute, func(t require.TestingT) {
 			var m corev1.ConfigMapList
 			require.NoError(t, c.api.List(ctx, &m, client.InNamespace(namespace)))
@@ -233,25 +233,25 @@ func (c *cluster) remembers(t *testing.T, history past) {
 	history.stop()
 	pid := c.controllerPID(ctx, t)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	gone := c.pods(ctx, t, namespace, under().name)[0]
+	gone := c.pods(ctx, t, under().name)[0]
 	require.NoError(t, c.api.Delete(ctx, &gone))
-	c.resized(t, namespace, under().name, time.Minute)
+	c.resized(t, under().name, time.Minute)
 	eventually(t, time.Minute, func(t require.TestingT) { require.NotEqual(t, pid, c.controllerPID(ctx, t)) })
 	began := time.Now()
 	for name := range before {
-		v := c.vpa(ctx, t, namespace, name)
+		v := c.vpa(ctx, t, name)
 		base := v.DeepCopy()
 		v.Status.Recommendation = nil
 		require.NoError(t, c.api.Status().Patch(ctx, v, client.MergeFrom(base), client.FieldOwner("this-test")))
 	}
 	for name, old := range before {
-		fresh := c.recommended(t, namespace, name, 2*time.Minute)
+		fresh := c.recommended(t, name, 2*time.Minute)
 		t.Logf("%s: %s before the kill, %s %s after", name, text(old), text(fresh), time.Since(began).Round(time.Second))
 		for resource, q := range fresh {
 			was := old[resource]
 			assert.Less(t, math.Abs(q.AsApproximateFloat64()/was.AsApproximateFloat64()-1), 0.05, "%s of %s", resource, name)
 		}
-		assert.Equal(t, 2, c.evictions(t, namespace, name), "as before the kill")
+		assert.Equal(t, 2, c.evictions(t, name), "as before the kill")
 	}
 }
 
@@ -275,7 +275,7 @@ func (c *cluster) reports(t *testing.T) {
 	own, err := binaries.Own(t.Context(), c.Source, filepath.Join(t.TempDir(), "bin"), "kubectl-headroom")
 	require.NoError(t, err)
 	run := func(args ...string) string {
-		cmd := exec.CommandContext(t.Context(), own["kubectl-headroom"], append([]string{"recommend", "-n", namespace}, args...)...) //nolint:gosec // our own binary
+		cmd := exec.CommandContext(t.Context(), own["kubectl-headroom"], append([]string{"recommend", "-n", namespace}, args...)...)
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
@@ -292,7 +292,7 @@ func (c *cluster) reports(t *testing.T) {
 
 // leavesAlone looks at the VerticalPodAutoscaler that names another recommender.
 func (c *cluster) leavesAlone(t *testing.T) {
-	require.Equal(t, []string{"this-test"}, c.statusWriters(t, namespace, byHand().name))
-	target := c.recommended(t, namespace, byHand().name, time.Second)
+	require.Equal(t, []string{"this-test"}, c.statusWriters(t, byHand().name))
+	target := c.recommended(t, byHand().name, time.Second)
 	require.Equal(t, text(sizes{"150m", "200Mi"}.list()), text(target))
 }
