@@ -41,7 +41,7 @@ build: ## Build the commands into bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
-test: test-unit test-e2e ## Run every test: unit, scenario and end to end
+test: test-unit test-browser test-e2e ## Run every test: unit, scenario, in a browser and end to end
 
 .PHONY: test-unit
 test-unit: ## Run what needs no lab; seconds when warm (TEST_FLAGS="-run X -v")
@@ -56,6 +56,10 @@ test-race: ## Run what needs no lab under the race detector
 test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the control plane once (TEST_FLAGS="-run X -v")
 	bin/headroom-lab prepare # go test shows nothing of a package until its end
 	$(GO) test ./lab/e2e/... -count=1 -timeout 25m $(TEST_FLAGS)
+
+.PHONY: test-browser
+test-browser: ## Look at the reports' pages in headless Chromium (Debian's package, fetched once if there is none); half a minute
+	HEADROOM_TEST_BROWSER=1 $(GO) test ./recommender/report -count=1 -run TestBrowser $(TEST_FLAGS)
 
 .PHONY: test-faults
 test-faults: build ## Run the faults that are too heavy for test-e2e: 2,000 pods replaced at once, a rule on 10⁶ series; five minutes

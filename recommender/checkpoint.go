@@ -144,7 +144,7 @@ func (l *learnt) append(w *writer) {
 	w.u8(uint8(l.rule))
 	w.u8(l.flags())
 	w.str(string(l.reason))
-	for _, n := range []int32{l.due, l.oom, l.hours, l.trial.left} {
+	for _, n := range []int32{l.due, l.oom, l.hours, l.trial.left, l.age} {
 		w.u32(uint32(n))
 	}
 }
@@ -212,7 +212,7 @@ func (l *learnt) read(r *reader) {
 		*f = r.f32()
 	}
 	l.rule, l.fitted, l.reason = rule(r.u8()), r.u8() != 0, Reason(r.str())
-	l.due, l.oom, l.hours, l.trial.left = int32(r.u32()), int32(r.u32()), int32(r.u32()), int32(r.u32())
+	l.due, l.oom, l.hours, l.trial.left, l.age = int32(r.u32()), int32(r.u32()), int32(r.u32()), int32(r.u32()), int32(r.u32())
 }
 
 // valid reports what could not be worked with.

@@ -14,11 +14,13 @@ const (
 	perChange = 0.05
 	// refit is every how many hours all rules are tried; in between only the one in use.
 	refit = 3
+	// padding, in levels, widens intervals that one window alone speaks for to three quarters more or less.
+	padding = 20
 )
 
 // past is what rules are tried on: the kept hours as arrays in the order of time, the last entry being the hour to come.
 type past struct {
-	needs  [2*week + 1]uint8 // levels that keep the risk; 0 where nothing is known
+	needs  [2*week + 1]uint8 // levels that keep the risk, for as long as a recommendation holds; 0 where nothing is known
 	shapes [week]shape
 	known  [week]bool
 	from   int // first index in shapes that counts
@@ -35,7 +37,7 @@ type fit struct {
 }
 
 // cut is the past as it stands at the end of the newest hour, without what was before an hour.
-func (t *timeline) cut(p *past, from int, memory bool, risk float64) {
+func (t *timeline) cut(p *past, from int, memory bool, risk float64, hold int) {
 	start := t.next - week
 	p.from = max(0, from-start, t.first-start)
 	for i := range week {
@@ -51,6 +53,16 @@ func (t *timeline) cut(p *past, from int, memory bool, risk float64) {
 		}
 	}
 	p.needs[2*week] = 0
+	if hold == 1 {
+		return
+	}
+	var needs [2*week + 1]float64
+	for i, n := range p.needs {
+		needs[i] = float64(n)
+	}
+	for i, n := range reversedMaxima(needs[:], hold) {
+		p.needs[i] = uint8(n)
+	}
 }
 
 // try fits a rule: its path through the past, changed only when it must be, and the smallest margin at which the share of time
@@ -59,12 +71,13 @@ func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) 
 	c.reset()
 	current, since, changes, known := 0, hold, 0, 0
 	for k := p.from; k <= week; k++ {
+		// Rules look back two weeks at most, and with a long hold less is kept than they would need.
 		level, ok := 0, false
-		if k >= 3 || r == steady {
-			level, ok = r.says(&p.needs, week+k)
+		if k >= 1 && week+k >= 2*hold+day+3 {
+			level, ok = r.says(&p.needs, week+k, hold)
 		}
 		since++
-		if ok && (current == 0 || since >= hold && beyond(level-current)) {
+		if ok && (current == 0 || k == week && hold > 1 || since >= hold && beyond(level-current)) {
 			if current != 0 && k < week {
 				changes++
 			}
@@ -78,7 +91,14 @@ func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) 
 		}
 		if p.known[k] {
 			known++
-			c.add(&p.shapes[k], current, int(p.needs[week+k]))
+			need := 0
+			switch {
+			case hold == 1:
+				need = int(p.needs[week+k])
+			case ok && k+hold <= week: // relative to what is said now, not to what still holds
+				need = max(1, int(p.needs[week+k])-level+current)
+			}
+			c.add(&p.shapes[k], current, need)
 		}
 	}
 	if known < minFit || current == 0 {
@@ -88,8 +108,9 @@ func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) 
 	margin := c.margin(risk * n)
 	f := fit{rule: r, margin: margin, level: float64(current) + margin}
 	f.slack = 1 - c.use()/n*math.Exp(-margin*levelWidth) + perChange*float64(changes)/n
-	f.lower = float64(current) + c.need(tail, n)
-	f.upper = float64(current) + c.need(1-tail, n)
+	// Windows that overlap are not many: the fewer there are side by side, the less do their extremes say.
+	pad := padding / (1 + c.needed/float64(hold))
+	f.lower, f.upper = float64(current)+c.need(tail)-pad, float64(current)+c.need(1-tail)+pad
 	return f, true
 }
 
@@ -100,6 +121,7 @@ func beyond(levels int) bool { return levels > 1 || levels < -1 }
 type counts struct {
 	density [2*span + 2]float64 // of samples: differences of the density
 	needs   [2*span + 1]uint16  // of the hours' needs
+	needed  float64             // how many
 	medians [2*span + 1]uint16
 }
 
@@ -107,14 +129,17 @@ const span = topLevel
 
 func (c *counts) reset() { *c = counts{} }
 
-// add counts an hour, of what a rule said and of what was needed.
+// add counts an hour, of what a rule said and of what was needed from then on, 0 if that is not to be counted.
 func (c *counts) add(s *shape, said, need int) {
 	o := overs()
 	for i := 1; i < len(s); i++ {
 		c.spread(int(s[i-1])-said, int(math.Ceil(s[i]))-said, o[i-1]-o[i])
 	}
 	c.spread(int(s[0]-s.tail())-said, int(s[0])-said, below)
-	c.needs[clampTo(need-said)+span]++
+	if need > 0 {
+		c.needs[clampTo(need-said)+span]++
+		c.needed++
+	}
 	c.medians[clampTo(int(s[0])-said)+span]++
 }
 
@@ -162,10 +187,10 @@ func (c *counts) use() float64 {
 }
 
 // need is the level that a share of the hours needed no more than.
-func (c *counts) need(share, n float64) float64 {
+func (c *counts) need(share float64) float64 {
 	seen := 0.0
 	for i, m := range c.needs {
-		if seen += float64(m); m > 0 && seen >= share*n {
+		if seen += float64(m); m > 0 && seen >= share*c.needed {
 			return float64(i - span)
 		}
 	}

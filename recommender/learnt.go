@@ -16,6 +16,7 @@ type learnt struct {
 	over   running // of issued requests, share of time above
 	held   running // of intervals, share that held the need
 
+	age   int32  // hours since issued changed
 	due   int32  // number of the hour at whose end all rules are tried again
 	trial window // the interval being judged
 	oom   int32  // number of the hour of the last kill
@@ -60,6 +61,7 @@ func (u *Usage) closed(h hour) {
 		u.judge(h)
 		l.hours++
 	}
+	l.age++
 	u.time.push(h, isMemory(u.resource), u.policy.Risk)
 	if u.pending != 0 {
 		u.contradiction()
@@ -77,6 +79,9 @@ func (u *Usage) closed(h hour) {
 	}
 }
 
+// unbearable is the share of an hour above the request after which it may change before its time.
+const unbearable = 0.25
+
 // judge says how the recommendation fared in an hour.
 func (u *Usage) judge(h hour) {
 	l := &u.learnt
@@ -86,6 +91,9 @@ func (u *Usage) judge(h hour) {
 	if l.issued > 0 {
 		over := s.over(float64(l.issued))
 		l.over.add(over)
+		if over > unbearable {
+			l.age = math.MaxInt16 // no need to hold it any longer
+		}
 		if !memory {
 			l.strain += strainStep * float32(1-over/u.policy.Risk)
 			l.strain = max(strainLow, min(l.strain, strainHigh))
@@ -99,7 +107,7 @@ func (u *Usage) judge(h hour) {
 				held = 1
 			}
 			l.held.add(held)
-			l.tail += tailStep * float32(held-u.policy.Confidence)
+			l.tail += tailStep * float32(math.Sqrt(float64(u.policy.hold()))*(held-u.policy.Confidence))
 			l.tail = max(tailLow, min(l.tail, 2*float32(1-u.policy.Confidence)))
 			*w = window{}
 		}
@@ -167,7 +175,7 @@ func (u *Usage) needed(from, to int) (low, high float64, known int) {
 func (u *Usage) fitShare() {
 	l := &u.learnt
 	var p past
-	u.time.cut(&p, int(u.version), false, u.policy.Risk)
+	u.time.cut(&p, int(u.version), false, u.policy.Risk, u.policy.hold())
 	risk := u.policy.Risk * math.Exp(float64(l.strain))
 	best, ok := u.best(&p, risk)
 	if !ok {
@@ -177,7 +185,7 @@ func (u *Usage) fitShare() {
 	l.rule, l.fitted, l.reason = best.rule, true, best.rule.reason()
 	l.margin = float32(best.margin)
 	l.lower, l.upper = float32(min(best.lower, best.level)), float32(max(best.upper, best.lower))
-	l.issue(best.level)
+	l.issue(best.level, u.policy.hold())
 }
 
 // best fits the rule in use, and when that is due all others.
@@ -222,20 +230,24 @@ func (u *Usage) fitEarly(p *past) {
 	l.reason, l.fitted = ReasonRecent, false
 	l.margin = float32(math.Log(1.15) / levelWidth)
 	l.lower, l.upper = float32(low), float32(top)+2*l.margin
-	l.issue(top + float64(l.margin))
+	l.issue(top+float64(l.margin), 1)
 }
 
-// issue changes the recommendation if it is another one: what would be a change of less than sticky is none downwards, and upwards
-// it is made as large as that, since those who apply recommendations ignore small changes, too.
-func (l *learnt) issue(level float64) {
+// issue changes the recommendation if it is another one, and the last has held for as long as it was to: what would be a change of
+// less than sticky is none downwards, and upwards it is made as large as that, since those who apply recommendations ignore small
+// changes, too.
+func (l *learnt) issue(level float64, hold int) {
+	if l.issued > 0 && int(l.age) < hold {
+		return
+	}
 	level = max(1, min(level, topLevel))
 	step := math.Log(1+sticky) / levelWidth
 	old := float64(l.issued)
 	switch {
 	case l.issued == 0 || level < old-step*1.1 || level > old+step:
-		l.issued = float32(level)
+		l.issued, l.age = float32(level), 0
 	case level > old+slip:
-		l.issued = float32(min(old+step+0.01, topLevel))
+		l.issued, l.age = float32(min(old+step+0.01, topLevel)), 0
 	}
 }
 

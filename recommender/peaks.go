@@ -23,7 +23,7 @@ type peakFit struct {
 func (u *Usage) fitPeaks() {
 	l := &u.learnt
 	var p past
-	u.time.cut(&p, int(u.version), true, u.policy.Risk)
+	u.time.cut(&p, int(u.version), true, u.policy.Risk, 1)
 	hold := min(u.policy.hold(), week/2)
 	var best peakFit
 	for i, w := range peakWindows() {
@@ -74,6 +74,7 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 			excess += over
 		}
 		c.needs[clampTo(int(math.Ceil(over)))+span]++
+		c.needed++
 	}
 	now := before[week-1]
 	h := float64(hold)
@@ -87,8 +88,8 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 	f.upper = now + max(0, byHowMuch*math.Log(often/tail))
 	if tried > 0 {
 		f.mean = said/tried + f.margin
-		f.lower = min(now, now+c.need(tail, tried))
-		f.upper = max(f.upper, now+c.need(1-tail, tried))
+		f.lower = min(now, now+c.need(tail))
+		f.upper = max(f.upper, now+c.need(1-tail))
 	}
 	return f
 }
@@ -108,9 +109,9 @@ func spacing(sorted []float64) float64 {
 }
 
 // maxima returns at k the most of the n values that end with k.
-func maxima(values []float64, n int) [week]float64 {
-	var out [week]float64
-	var queue [week]int // of indices, their values falling
+func maxima(values []float64, n int) []float64 {
+	out := make([]float64, len(values))
+	queue := make([]int, len(values)) // of indices, their values falling
 	head, tail := 0, 0
 	for k, v := range values {
 		for tail > head && values[queue[tail-1]] <= v {
@@ -127,14 +128,10 @@ func maxima(values []float64, n int) [week]float64 {
 }
 
 // reversedMaxima returns at k the most of the n values that begin with k.
-func reversedMaxima(values []float64, n int) [week]float64 {
-	var turned [week]float64
-	for k, v := range values {
-		turned[week-1-k] = v
-	}
-	out := maxima(turned[:], n)
-	for i, j := 0, week-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
-	}
+func reversedMaxima(values []float64, n int) []float64 {
+	turned := slices.Clone(values)
+	slices.Reverse(turned)
+	out := maxima(turned, n)
+	slices.Reverse(out)
 	return out
 }

@@ -56,32 +56,33 @@ func (r rule) String() string {
 	return "no rule"
 }
 
-// says is the rule for hour k of the past, p being what the hours needed with 0 where nothing is known; ok is false where the hours that it
-// needs are not known.
-func (r rule) says(p *[2*week + 1]uint8, k int) (level int, ok bool) {
-	last := int(p[k-1])
+// says is the rule for what the hours from k on will need, hold of them. p has at each hour the most that as many hours from it on
+// needed, 0 where nothing is known. What says reads has ended before k. ok is false where the hours that it needs are not known.
+func (r rule) says(p *[2*week + 1]uint8, k, hold int) (level int, ok bool) {
+	now := k - hold
+	last := int(p[now])
 	if last == 0 {
-		last = int(p[k-2])
+		last = int(p[now-1])
 	}
-	recent := max(last, int(p[k-2]))
+	recent := max(last, int(p[now-1]))
+	then := k - (hold+day-1)/day*day // the same hour of the newest day that will have told all
 	switch r {
 	case lastHour:
 		level = last
 	case lastHours:
-		level = max(recent, int(p[k-3]))
+		level = max(recent, int(p[now-2]))
 	case steady:
 		return steadyLevel, true
 	case yesterday:
-		level = int(p[k-day])
+		level = int(p[then])
 	case aboutThen:
-		level = int(max(p[k-day-1], p[k-day], p[k-day+1]))
+		level = int(max(p[then-1], p[then], p[min(then+1, now)]))
 	case recentOrThen:
-		return max(recent, int(p[k-day])), last != 0 && p[k-day] != 0
+		return max(recent, int(p[then])), last != 0 && p[then] != 0
 	case changeOfDay:
-		then, before := int(p[k-day]), int(p[k-day-1])
-		return last + then - before, last != 0 && then != 0 && before != 0
+		return last + int(p[then]) - int(p[then-hold]), last != 0 && p[then] != 0 && p[then-hold] != 0
 	case weekAgo:
-		level = int(max(p[k-week-1], p[k-week], p[k-week+1]))
+		level = int(max(p[k-week-1], p[k-week], p[min(k-week+1, now)]))
 	case recentOrWeek:
 		return max(recent, int(p[k-week])), last != 0 && p[k-week] != 0
 	}

@@ -182,11 +182,11 @@ func (u *Usage) Hours() iter.Seq[Hour] {
 	return func(yield func(Hour) bool) {
 		for n := u.time.first; n < u.time.next; n++ {
 			h := u.time.at(n)
-			out := Hour{Start: u.startOf(n), P50: unknown(), P90: unknown(), Max: unknown()}
+			out := Hour{Start: u.startOf(n), P50: unknown(), P90: unknown(), P98: unknown(), Max: unknown()}
 			if h.known() {
 				out.Known = true
 				s := h.shape(isMemory(u.resource))
-				out.P50, out.P90, out.Max = levelValue(s[0])*unit, levelValue(s[1])*unit, levelValue(s[3])*unit
+				out.P50, out.P90, out.P98, out.Max = levelValue(s[0])*unit, levelValue(s[1])*unit, levelValue(s[2])*unit, levelValue(s[3])*unit
 			}
 			if !yield(out) {
 				return

@@ -13,6 +13,7 @@ type need struct {
 	risk   func(bytes float64, within time.Duration) float64
 	engine *layout // nil where the use of memory itself is looked at
 	kv     float64 // of the engine, with the policy's risk
+	growth float64 // of use, bytes an hour
 }
 
 // need computes what is needed and notes it, or notes why it cannot.
@@ -30,7 +31,7 @@ func (in Input) need(a *Advice) (need, bool) {
 			*a = a.without(ReasonPreallocated, fmt.Sprintf(
 				"%s allocates its memory ahead, so that use shows the setting, not the need, and the need cannot be computed: %s", in.Engine.Kind, missing))
 			if hours := len(in.Engine.KV.known()); hours < minHours {
-				a.ReadyAt = in.Now.Add(time.Duration(minHours-hours) * time.Hour)
+				a.ReadyAt = in.Now.Add(time.Duration(minHours-hours) * in.Engine.KV.step())
 			}
 			return need{}, false
 		}
@@ -39,7 +40,7 @@ func (in Input) need(a *Advice) (need, bool) {
 		a.Lower, a.Upper = l.need(l.demand(tails[0], p.Hold)), l.need(l.demand(tails[1], p.Hold))
 	} else {
 		t, _ := NewTail(in.Memory) // refuse has counted the hours
-		n = need{risk: t.Risk, bytes: t.Bound(p.Risk, p.Hold)}
+		n = need{risk: t.Risk, bytes: t.Bound(p.Risk, p.Hold), growth: t.Growth()}
 		a.Lower, a.Upper = t.Bound(tails[0], p.Hold), t.Bound(tails[1], p.Hold)
 	}
 	a.Need = n.bytes
@@ -65,7 +66,6 @@ func (in Input) choose(sizes []Size, n need, compute float64) candidate {
 	memory := false
 	for _, size := range sizes {
 		c := candidate{size: size, risk: n.risk(float64(size.Bytes), in.Policy.Hold), byCompute: memory}
-		// What is not known of compute cannot argue against a size; the message says so.
 		enough := !(compute > size.SMs+1e-9)
 		c.fits = c.risk <= in.Policy.Risk && enough
 		memory = memory || c.risk <= in.Policy.Risk && !enough
@@ -112,6 +112,8 @@ func (in Input) fill(a *Advice, c candidate, n need, m Model, known bool) {
 		a.Reason = ReasonLargest
 	case !known:
 		a.Reason = ReasonUnknownModel
+	case c.byCompute && math.IsNaN(a.Compute):
+		a.Reason = ReasonComputeUnknown
 	case c.byCompute:
 		a.Reason = ReasonCompute
 	case n.engine != nil:
@@ -133,6 +135,9 @@ func (in Input) explain(a *Advice, c candidate, n need, m Model) string {
 		}
 	} else {
 		fmt.Fprintf(&b, "the highest use in %d hours was %s, and %s are enough with a risk of %s in %s", a.Hours, gib(a.Peak), gib(n.bytes), percent(in.Policy.Risk), span(in.Policy.Hold))
+		if n.growth > 0 {
+			fmt.Fprintf(&b, ", since it grows by %s an hour", gib(n.growth))
+		}
 	}
 	fmt.Fprintf(&b, ". %s has %s", capital(c.size.String()), gib(float64(c.size.Bytes)))
 	if c.size.Estimated {
@@ -158,6 +163,8 @@ func (in Input) explain(a *Advice, c candidate, n need, m Model) string {
 		b.WriteString("; no larger one is allowed")
 	case ReasonUnknownModel:
 		fmt.Fprintf(&b, "; the sizes of %s are not known", m.Name)
+	case ReasonComputeUnknown:
+		b.WriteString(", and no fewer than now are recommended, though a smaller size has the memory")
 	case ReasonCompute:
 		b.WriteString("; a smaller one has the memory, but not the SMs")
 	default:
@@ -166,7 +173,7 @@ func (in Input) explain(a *Advice, c candidate, n need, m Model) string {
 }
 
 func percent(p float64) string {
-	if p > 0 && p < 0.0001 {
+	if p < 0.0001 {
 		return "less than 0.01%"
 	}
 	return fmt.Sprintf("%.3g%%", 100*p)

@@ -177,7 +177,7 @@ func (l *layout) outside(e Engine) {
 
 // censor notes whether requests wanted more KV-cache than there was: then use says how much there was.
 func (l *layout) censor(e Engine) {
-	waiting, set := e.Queue.p98(), e.Preemptions.p98()
+	waiting, set := e.Queue.busy(), e.Preemptions.busy()
 	if l.use.Peak() < full || !(waiting > 0 || set > 0) {
 		return
 	}
@@ -238,17 +238,23 @@ func (l layout) risk(bytes float64, within time.Duration) float64 {
 	return l.use.Risk(room/(l.kv*l.factor), within)
 }
 
+// divisible reports whether the engine can be given a time slice: vLLM keeps to a fraction of the GPU, whatever others use. What
+// SGLang and TensorRT-LLM take depends on what is free when they start.
+func (l layout) divisible() bool { return l.kind == VLLM }
+
 // setting for a size: at least what the demand needs. A size that is the workload's alone is used as far as it was before, since
 // memory left free serves nobody, while a larger KV-cache keeps more prefixes; in a time slice it is as little as the demand needs.
 func (l layout) setting(s Size, kv float64) float64 {
 	bytes := float64(s.Bytes)
+	if s.Sharing == TimeSlicing {
+		// The engine sees the whole GPU, and its setting is a fraction of that.
+		return math.Ceil((l.fixed+kv)/bytes/float64(s.Replicas)*1000-1e-9) / 1000
+	}
 	least := (l.fixed + kv) / bytes
 	if l.kind == TensorRTLLM {
 		least = kv / (bytes - l.fixed)
 	}
-	if s.Sharing != TimeSlicing {
-		least = max(least, min(l.fraction, l.most(bytes)))
-	}
+	least = max(least, min(l.fraction, l.most(bytes)))
 	// Rounded up, or, where there is not that much room, down to what still holds the need.
 	most := l.most(bytes)
 	if up := math.Ceil(least*100-1e-9) / 100; up <= most {

@@ -54,7 +54,7 @@ func TestTheSettingAndTheSizeHoldTheNeed(t *testing.T) {
 		e.KV = history(use...)
 		in := accelerator.Input{
 			Now: begin(), Workload: "llm", Model: m.Name, Replicas: 1, Policy: accelerator.DefaultPolicy(), Engine: &e,
-			Present: accelerator.Request{Resource: "nvidia.com/gpu", Count: 1},
+			Present: accelerator.Request{Resource: "nvidia.com/gpu", Count: 1}, Compute: history(0.02, 0.02, 0.02, 0.02),
 		}
 		a := accelerator.Recommend(in)
 		require.NotNil(t, a.Recommended, a.Why)

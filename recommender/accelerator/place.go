@@ -219,7 +219,7 @@ func shortage(slots []*slot, demands []Demand) string {
 		case matching == 0:
 			return "does not fit: no node has a GPU of the model " + d.Model
 		case room < d.Count:
-			return fmt.Sprintf("does not fit: %s needs %d × %s, and next to what is in use the nodes' %d GPUs of the model hold %d", d.Workload, d.Count, d.Size, matching, room)
+			return fmt.Sprintf("does not fit: %s needs %d × %s, and next to what is in use the nodes have room for %d (GPUs of the model: %d)", d.Workload, d.Count, d.Size, room, matching)
 		}
 	}
 	return ""

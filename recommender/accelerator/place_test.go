@@ -180,5 +180,5 @@ func TestPlaceOnAFleetIsQuick(t *testing.T) {
 	plan = accelerator.Place(nodes, []accelerator.Demand{{Workload: "a", Model: m.Name, Size: size[3], Count: 2001}})
 	assert.False(t, plan.OK)
 	assert.True(t, plan.Proven)
-	assert.Contains(t, plan.Why, "hold 2000")
+	assert.Contains(t, plan.Why, "room for 2000")
 }

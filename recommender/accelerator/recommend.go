@@ -68,8 +68,10 @@ const (
 	ReasonMemory       Reason = "Memory"       // memory decides
 	ReasonCompute      Reason = "Compute"      // compute decides
 	ReasonEngine       Reason = "Engine"       // the need that was computed for an engine decides
-	ReasonLargest      Reason = "Largest"      // no size keeps the risk; this is the largest
-	ReasonUnknownModel Reason = "UnknownModel" // the sizes of the model are not known: a whole GPU
+	// ReasonComputeUnknown: memory would allow a smaller size, but what is not known of the SMs does not count as no use.
+	ReasonComputeUnknown Reason = "ComputeUnknown"
+	ReasonLargest        Reason = "Largest"      // no size keeps the risk; this is the largest
+	ReasonUnknownModel   Reason = "UnknownModel" // the sizes of the model are not known: a whole GPU
 )
 
 // Allocation is a number of devices of a size.
@@ -108,9 +110,9 @@ type Advice struct {
 	Why     string
 	ReadyAt time.Time
 
-	Since          time.Time
-	Hours, Samples int
-	Certainty      float64
+	Since     time.Time
+	Hours     int
+	Certainty float64
 }
 
 // leastCertainty is how certain the attribution must be for any advice: below, more of the memory may be another's than the
@@ -141,15 +143,24 @@ func Recommend(in Input) Advice {
 	if !ok {
 		return a
 	}
+	if len(in.Nodes) == 0 {
+		replicas = []int{2, 4}
+	}
 	sizes := model.Sizes(in.Policy.Sharing, in.Usable, replicas)
-	sizes = slices.DeleteFunc(sizes, func(s Size) bool { return s.Bytes <= 0 })
+	sizes = slices.DeleteFunc(sizes, func(s Size) bool {
+		return s.Bytes <= 0 || s.Sharing == TimeSlicing && need.engine != nil && !need.engine.divisible()
+	})
 	if len(sizes) == 0 {
 		return a.without(ReasonInvalid, in.noSizes(model, known))
 	}
+	compute := a.Compute
 	if hasPresent {
 		a.PresentRisk = need.risk(float64(present.Bytes), in.Policy.Hold)
+		if math.IsNaN(compute) {
+			compute = present.SMs
+		}
 	}
-	best := in.choose(sizes, need, a.Compute)
+	best := in.choose(sizes, need, compute)
 	in.fill(&a, best, need, model, known)
 	if saturated {
 		a.Why += "; the SMs that it has now were all active, so a quarter more are taken to be needed"
@@ -181,9 +192,6 @@ func (in Input) replicas() []int {
 			}
 		}
 	}
-	if len(in.Nodes) == 0 {
-		return []int{2, 4}
-	}
 	slices.Sort(numbers)
 	return numbers
 }
@@ -203,7 +211,6 @@ func (a *Advice) evidence(in Input) {
 		if a.Since.IsZero() || hour.Start.Before(a.Since) {
 			a.Since = hour.Start
 		}
-		a.Samples += hour.Samples
 		a.Peak = max(zeroOf(a.Peak), hour.Max)
 	}
 	a.Compute = computeShare(in.Compute, in.Tensor)
@@ -223,7 +230,7 @@ func (in Input) refuse(a *Advice, m Model, present Size, hasPresent bool) bool {
 	case !(p.Risk > 0 && p.Risk < 0.5) || p.Hold <= 0 || !(p.Confidence > 0 && p.Confidence < 1) || len(p.Sharing) == 0:
 		*a = a.without(ReasonInvalid, "the policy is not valid: the risk must be between 0 and 0.5, the confidence between 0 and 1, and some sharing allowed")
 	case in.Engine == nil && a.Hours < minHours:
-		a.ReadyAt = in.Now.Add(time.Duration(minHours-a.Hours) * time.Hour)
+		a.ReadyAt = in.Now.Add(time.Duration(minHours-a.Hours) * in.Memory.step())
 		*a = a.without(ReasonNoHistory, fmt.Sprintf("GPU memory is known for %d hours, and %d are needed", a.Hours, minHours))
 	case in.Engine == nil && a.Certainty < leastCertainty:
 		*a = a.without(ReasonUncertain, fmt.Sprintf("only %.0f%% of what was measured is known to be this container's: its GPU is shared", 100*a.Certainty))

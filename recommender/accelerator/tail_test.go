@@ -22,9 +22,9 @@ func begin() time.Time { return time.Date(2026, 5, 4, 0, 0, 0, 0, time.UTC) }
 func history(peaks ...float64) accelerator.History {
 	h := accelerator.History{Certainty: 1}
 	for i, peak := range peaks {
-		hour := recommender.Hour{Start: begin().Add(time.Duration(i) * time.Hour), Samples: 60, P50: peak, P90: peak, P98: peak, Max: peak}
+		hour := recommender.Hour{Start: begin().Add(time.Duration(i) * time.Hour), Known: true, P50: peak, P90: peak, Max: peak}
 		if math.IsNaN(peak) {
-			hour.Samples = 0
+			hour.Known = false
 		}
 		h.Hours = append(h.Hours, hour)
 	}

@@ -24,7 +24,7 @@ func TestCheckpoint(t *testing.T) {
 	at := day.UnixNano()
 	h.Add(1, 0.5, at)
 	h.Add(2, 1, at)
-	h.Add(4, 0x1p-14, at) // less than epsilon: not within
+	h.Add(4, 0x1p-14, at)   // less than epsilon: not within
 	h.Add(1.5, 0x1p-15, at) // within, but rounded to 0
 	c := h.Checkpoint()
 	assert.Equal(t, histogram.Checkpoint{

@@ -18,10 +18,10 @@ func cpu() histogram.Options {
 	return histogram.Options{First: 0.01, Ratio: 1.05, Max: 1000, Epsilon: 1e-4, HalfLife: 24 * time.Hour}
 }
 
-func shape(t testing.TB, o histogram.Options) *histogram.Shape {
-	t.Helper()
+func shape(tb testing.TB, o histogram.Options) *histogram.Shape {
+	tb.Helper()
 	s, err := histogram.NewShape(o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return s
 }
 

@@ -1,6 +1,5 @@
 // Package sources reads what containers use: from metrics.k8s.io (MetricsAPI), from the adapter's query.headroom.dev
-// (QueryAPI), and from any Prometheus-compatible server (Prometheus), which alone knows the past. Join asks several at once,
-// Fresh leaves out readings that were returned before.
+// (QueryAPI), and from any Prometheus-compatible server (Prometheus), which alone knows the past. Join asks several at once.
 //
 // Each has two methods:
 //
@@ -9,7 +8,8 @@
 //
 // # What a reading is
 //
-//   - Its time is that of the measurement (metrics.k8s.io), or of the evaluation, whose window ended then (the others).
+//   - Its time is that of the measurement (metrics.k8s.io), or of the evaluation, whose window ended then (the others). Asked
+//     again before there is a newer one, metrics.k8s.io tells the same reading at the same time: that is for the reader to see.
 //   - NaN, infinite, negative and unreadable values are left out and counted (Dropped); a missing reading is missing, not 0.
 //   - A container with several devices has one reading: the sum of their memory at one moment, the mean of their activity.
 //     That of a MIG instance counts as the share of a whole GPU that the instance is (see share).

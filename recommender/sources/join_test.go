@@ -54,8 +54,8 @@ func TestJoinPrefersTheFirst(t *testing.T) {
 		sampleOf("p", recommender.CPU, 1), sampleOf("p", recommender.Memory, 3), sampleOf("q", recommender.CPU, 4), sampleOf("p", recommender.Queue, 5),
 	}, got)
 	require.Len(t, j.Errors(), 2)
-	assert.EqualError(t, j.Errors()[0], "down: connection refused")
-	assert.EqualError(t, j.Errors()[1], "part: gpu-memory: no")
+	require.EqualError(t, j.Errors()[0], "down: connection refused")
+	require.EqualError(t, j.Errors()[1], "part: gpu-memory: no")
 
 	down.err, part.err = nil, nil
 	_, err = j.Samples(t.Context(), "")
@@ -104,31 +104,4 @@ func TestJoinPast(t *testing.T) {
 			require.EqualError(t, err, test.err)
 		}
 	}
-}
-
-// TestFresh walks a source whose readings stay the same for a while.
-func TestFresh(t *testing.T) {
-	f := &fixed{}
-	s := Fresh(f)
-	read := func(samples ...recommender.Sample) int {
-		f.samples = samples
-		got, err := s.Samples(t.Context(), "")
-		require.NoError(t, err)
-		return len(got)
-	}
-	one := sampleOf("p", recommender.CPU, 1)
-	later := one
-	later.At = later.At.Add(15 * time.Second)
-	assert.Equal(t, 1, read(one))
-	assert.Equal(t, 0, read(one))
-	assert.Equal(t, 1, read(one, sampleOf("p", recommender.Memory, 1)))
-	assert.Equal(t, 1, read(later))
-	assert.Equal(t, 0, read(one), "an older reading of another replica of the server")
-
-	for i := range 100 {
-		next := sampleOf("q", recommender.CPU, 1)
-		next.At = next.At.Add(time.Duration(i+1) * 10 * time.Minute)
-		assert.Equal(t, 1, read(next))
-	}
-	assert.LessOrEqual(t, len(s.(*fresh).last), 2, "what is gone is forgotten")
 }

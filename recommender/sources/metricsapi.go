@@ -27,8 +27,7 @@ type MetricsAPI struct {
 // NewMetricsAPI makes a source of any REST client of the cluster.
 func NewMetricsAPI(api rest.Interface) *MetricsAPI { return &MetricsAPI{api: api} }
 
-// Samples implements Source. The times are those of the measurements: asked again before the next one, the server tells the
-// same reading at the same time (Fresh leaves it out).
+// Samples implements Source. The times are those of the measurements.
 func (m *MetricsAPI) Samples(ctx context.Context, namespace string) ([]recommender.Sample, error) {
 	path := "/apis/metrics.k8s.io/v1beta1/pods"
 	if namespace != "" {

@@ -56,7 +56,8 @@ const (
 // that have series in it; its length is such that not more than Options.MaxSamples come. When the server refuses for size
 // (or does not finish in time), the chunk is halved, down to 12 steps; then the pods are asked for by name, 256 at a time, then
 // half as many, and so on. Other failures are tried again as Options.Retries says; then the chunk is a Gap, and the next is
-// tried, until three fail in a row.
+// tried. Where none came, or three fail in a row, the server is down: the error is then no GapError, and the whole is to be asked
+// for again.
 func (p *Prometheus) Past(ctx context.Context, of recommender.Past, yield func([]recommender.Sample) error) error {
 	fs := forms(of.Resource)
 	switch {
@@ -85,7 +86,8 @@ type backfill struct {
 	calm  int // chunks since the last refusal
 
 	gaps     []Gap
-	inARow   int
+	came     bool // a chunk
+	inARow   int  // chunks that failed since
 	progress Progress
 }
 
@@ -113,19 +115,22 @@ func (b *backfill) run(ctx context.Context, yield func([]recommender.Sample) err
 		b.gaps = append(b.gaps, gap)
 		b.report(gap.End, 0, &gap)
 		at += n
-		if b.inARow++; b.inARow >= giveUp && at < total {
-			b.gaps[len(b.gaps)-1].End = b.time(total - 1)
+		if b.inARow++; b.inARow >= giveUp {
 			break
 		}
 	}
-	if len(b.gaps) > 0 {
-		return &GapError{Gaps: b.gaps}
+	switch {
+	case len(b.gaps) == 0:
+		return nil
+	case !b.came || b.inARow >= giveUp:
+		first := b.gaps[len(b.gaps)-min(b.inARow, giveUp)]
+		return fmt.Errorf("cannot read history from %s on: %w", first.Start.UTC().Format(time.RFC3339), first.Err)
 	}
-	return nil
+	return &GapError{Gaps: b.gaps}
 }
 
 func (b *backfill) deliver(c chunk, yield func([]recommender.Sample) error) error {
-	b.inARow = 0
+	b.came, b.inARow = true, 0
 	if len(c.samples) > 0 {
 		if err := yield(c.samples); err != nil {
 			return err

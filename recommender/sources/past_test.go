@@ -197,7 +197,7 @@ func TestPastWithGaps(t *testing.T) {
 	require.True(t, ok, err)
 	require.Len(t, gaps.Gaps, 1)
 	assert.Equal(t, [2]int64{1200, 1740}, [2]int64{gaps.Gaps[0].Start.Unix(), gaps.Gaps[0].End.Unix()})
-	assert.EqualError(t, err, "no history from 1970-01-01T00:20:00Z to 1970-01-01T00:29:00Z: the disk is on fire")
+	require.EqualError(t, err, "no history from 1970-01-01T00:20:00Z to 1970-01-01T00:29:00Z: the disk is on fire")
 	assert.Len(t, got, 51)
 	require.Len(t, told, 7)
 	assert.Equal(t, 51, told[6].Samples)
@@ -210,10 +210,19 @@ func TestPastWithGaps(t *testing.T) {
 func TestPastGivesUp(t *testing.T) {
 	down := &asked{fail: func(string, time.Time, time.Time) error { return errors.New("connection refused") }}
 	_, err := collect(t.Context(), NewPrometheus(down, Options{MaxPoints: 2, Backoff: time.Nanosecond}), hour())
-	gaps, ok := errors.AsType[*GapError](err)
-	require.True(t, ok, err)
+	require.EqualError(t, err, "cannot read history from 1970-01-01T00:00:00Z on: connection refused")
 	assert.Len(t, down.calls, 3*4, "three chunks, each tried four times")
-	assert.Equal(t, time.Unix(3600, 0), gaps.Gaps[2].End)
+
+	lost := &asked{fail: func(_ string, start, _ time.Time) error {
+		if start.After(time.Unix(1800, 0)) {
+			return errors.New("connection refused")
+		}
+		return nil
+	}}
+	got, err := collect(t.Context(), NewPrometheus(lost, Options{MaxPoints: 5, Retries: -1}), hour())
+	require.EqualError(t, err, "cannot read history from 1970-01-01T00:30:00Z on: connection refused")
+	require.NotErrorAs(t, err, new(*GapError))
+	assert.Len(t, got, 30)
 
 	forbidden := &asked{fail: func(string, time.Time, time.Time) error { return errors.New("HTTP 403: forbidden") }}
 	_, err = collect(t.Context(), NewPrometheus(forbidden, Options{Backoff: time.Nanosecond}), hour())
@@ -258,6 +267,33 @@ func TestPastNamesPods(t *testing.T) {
 	got, err := collect(t.Context(), NewPrometheus(a, Options{}), hour())
 	require.NoError(t, err)
 	assert.Len(t, got, 61)
+}
+
+// many is a server of 100,000 containers, of which it returns the first.
+type many struct {
+	asked
+	t *testing.T
+}
+
+func (m *many) Query(ctx context.Context, expr string, at time.Time) (promql.Vector, error) {
+	v, err := m.asked.Query(ctx, expr, at)
+	v[0].F = 100_000
+	return v, err
+}
+
+func (m *many) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) (promql.Matrix, error) {
+	steps := int(end.Sub(start)/step) + 1
+	assert.LessOrEqual(m.t, 100_000*steps, 500_000)
+	return m.asked.QueryRange(ctx, expr, start, end, step)
+}
+
+// TestPastOfManyContainers: what is asked for at a time is bounded by the number of containers, not of steps alone.
+func TestPastOfManyContainers(t *testing.T) {
+	m := &many{asked: asked{fail: func(string, time.Time, time.Time) error { return nil }}, t: t}
+	got, err := collect(t.Context(), NewPrometheus(m, Options{}), hour())
+	require.NoError(t, err)
+	assert.Len(t, got, 61)
+	assert.Len(t, m.calls, 2*13, "a count and a range for every five steps")
 }
 
 func TestLimitsAreRecognised(t *testing.T) {

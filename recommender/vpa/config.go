@@ -24,15 +24,15 @@ import (
 
 // Config is the VPA recommender's flags, by their names. Amounts are millicores and bytes.
 type Config struct {
-	Margin                    float64 // --recommendation-margin-fraction
-	PodMinCPU                 float64 // --pod-recommendation-min-cpu-millicores: shared by a pod's containers; 0 for none
-	PodMinMemoryMB            float64 // --pod-recommendation-min-memory-mb: MiB, shared by a pod's containers; 0 for none
-	CPU, Memory               Bounds
-	MemoryInterval            time.Duration // --memory-aggregation-interval: of which each container has one peak
-	MemoryIntervals           int64         // --memory-aggregation-interval-count: after as many an idle aggregate expires
-	OOMBumpUpRatio            float64       // --oom-bump-up-ratio
-	OOMMinBumpUp              float64       // --oom-min-bump-up-bytes
-	RoundCPU, RoundMemoryByte int64         // --round-cpu-millicores, --round-memory-bytes: 1 or 0 for none
+	Margin                float64 // --recommendation-margin-fraction
+	PodMinCPU             float64 // --pod-recommendation-min-cpu-millicores: shared by a pod's containers; 0 for none
+	PodMinMemoryMB        float64 // --pod-recommendation-min-memory-mb: MiB, shared by a pod's containers; 0 for none
+	CPU, Memory           Bounds
+	MemoryInterval        time.Duration // --memory-aggregation-interval: of which each container has one peak
+	MemoryIntervals       int64         // --memory-aggregation-interval-count: after as many an idle aggregate expires
+	OOMBumpUpRatio        float64       // --oom-bump-up-ratio
+	OOMMinBumpUp          float64       // --oom-min-bump-up-bytes
+	RoundCPU, RoundMemory int64         // --round-cpu-millicores, --round-memory-bytes: 1 or 0 for none
 }
 
 // Bounds are the percentiles (0 to 1) of one resource that a recommendation starts from.
@@ -50,7 +50,7 @@ func DefaultConfig() Config {
 	b := Bounds{Target: 0.9, Lower: 0.5, Upper: 0.95, Confidence: day, HalfLife: day}
 	return Config{
 		Margin: 0.15, PodMinCPU: 25, PodMinMemoryMB: 250, CPU: b, Memory: b, MemoryInterval: day, MemoryIntervals: 8,
-		OOMBumpUpRatio: 1.2, OOMMinBumpUp: 100 << 20, RoundCPU: 1, RoundMemoryByte: 1,
+		OOMBumpUpRatio: 1.2, OOMMinBumpUp: 100 << 20, RoundCPU: 1, RoundMemory: 1,
 	}
 }
 
@@ -78,7 +78,7 @@ func (c *Config) Validate() error {
 	check(c.MemoryIntervals > 0 && c.MemoryIntervals < math.MaxInt64/int64(maxInterval), "the number of memory aggregation intervals must be 1 to 292")
 	check(c.OOMBumpUpRatio >= 1 && c.OOMBumpUpRatio <= maxAmount, "the OOM bump-up ratio must be 1 or more")
 	check(amount(c.OOMMinBumpUp), "the least OOM bump-up must not be negative")
-	check(c.RoundCPU >= 0 && c.RoundMemoryByte >= 0, "what amounts are rounded to must not be negative")
+	check(c.RoundCPU >= 0 && c.RoundMemory >= 0, "what amounts are rounded to must not be negative")
 	return errors.Join(errs...)
 }
 

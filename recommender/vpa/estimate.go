@@ -73,7 +73,7 @@ func (m *Model) bounds(percentiles [3]float64, lower, upper float64, floor int64
 // Recommend makes of an estimate what the VPA writes: rounded, with whole CPUs where that is asked for, and clamped.
 func (m *Model) Recommend(e Estimate, r Rules) Recommendation {
 	process := func(v Amounts) Amounts {
-		v = Amounts{CPU: roundUp(v.CPU, m.config.RoundCPU), Memory: roundUp(v.Memory, m.config.RoundMemoryByte)}
+		v = Amounts{CPU: roundUp(v.CPU, m.config.RoundCPU), Memory: roundUp(v.Memory, m.config.RoundMemory)}
 		if r.IntegerCPU {
 			v.CPU = (v.CPU + 999) / 1000 * 1000
 		}

@@ -14,26 +14,26 @@ import (
 // t0 is the start of the golden vector.
 var t0 = time.Unix(1_700_000_000, 0).UTC()
 
-func model(t testing.TB, change ...func(*vpa.Config)) *vpa.Model {
-	t.Helper()
+func model(tb testing.TB, change ...func(*vpa.Config)) *vpa.Model {
+	tb.Helper()
 	c := vpa.DefaultConfig()
 	for _, f := range change {
 		f(&c)
 	}
 	m, err := vpa.New(c)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return m
 }
 
 // golden is two days of a CPU sample a minute, and three daily memory peaks.
-func golden(t testing.TB, m *vpa.Model) *vpa.Aggregate {
-	t.Helper()
+func golden(tb testing.TB, m *vpa.Model) *vpa.Aggregate {
+	tb.Helper()
 	a := m.NewAggregate()
 	for i := range 2880 {
-		require.True(t, a.AddCPU(t0.Add(time.Duration(i)*time.Minute), int64(100+i%400)))
+		require.True(tb, a.AddCPU(t0.Add(time.Duration(i)*time.Minute), int64(100+i%400)))
 	}
 	for i := range 3 {
-		require.True(t, a.AddMemoryPeak(t0.AddDate(0, 0, i), int64(300+100*i)<<20))
+		require.True(tb, a.AddMemoryPeak(t0.AddDate(0, 0, i), int64(300+100*i)<<20))
 	}
 	return a
 }

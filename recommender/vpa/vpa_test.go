@@ -1,7 +1,6 @@
 package vpa_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -134,7 +133,7 @@ func TestConfigRefused(t *testing.T) {
 
 	c := vpa.Config{}
 	var joined interface{ Unwrap() []error }
-	require.True(t, errors.As(c.Validate(), &joined))
+	require.ErrorAs(t, c.Validate(), &joined)
 	assert.Greater(t, len(joined.Unwrap()), 3, "all that is wrong")
 }
 
@@ -147,7 +146,7 @@ func TestMergeRefused(t *testing.T) {
 }
 
 func TestRecommend(t *testing.T) {
-	m := model(t, func(c *vpa.Config) { c.RoundCPU, c.RoundMemoryByte = 10, 1<<20 })
+	m := model(t, func(c *vpa.Config) { c.RoundCPU, c.RoundMemory = 10, 1<<20 })
 	e := vpa.Estimate{
 		Target: vpa.Amounts{CPU: 548, Memory: 628694953}, Lower: vpa.Amounts{CPU: 340, Memory: 1 << 20}, Upper: vpa.Amounts{CPU: 1e14, Memory: 1e14},
 	}

@@ -6,6 +6,8 @@ import (
 	"html/template"
 	"io"
 	"strings"
+
+	"headroom.dev/headroom/internal/svgplot"
 )
 
 //go:embed page.html.tmpl
@@ -109,7 +111,7 @@ func (r *Report) page() *page {
 		}
 		p.Policies = append(p.Policies, policyPlots{
 			Color: colorClass(color[x.Policy]), Policy: x.Policy, Setting: x.Setting,
-			Summary:  fmt.Sprintf("%s on time, %s GPU-hours, %s changes", share(x.Attainment, 2), hours(x.GPUHours), thousands(float64(x.Changes))),
+			Summary:  fmt.Sprintf("%s on time, %s GPU-hours, %s changes", share(x.Attainment, 2), hours(x.GPUHours), svgplot.Thousands(float64(x.Changes))),
 			Replicas: shared.replicasPlot(x), Late: shared.latePlot(x),
 		})
 	}

@@ -6,17 +6,16 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// The plots are drawn here, not with gonum/plot: its SVG writes colours and fonts into each element, which neither follows a
-// dark page nor prints in black, and has no tooltips. What is needed of a plot library is above all ticks (axis.go).
+	"headroom.dev/headroom/internal/svgplot"
+)
 
 // plot is one SVG picture, ready for the template.
 type plot struct {
 	Label                    string // what it shows, for those who do not see it
 	Width, Height            float64
 	Left, Top, Right, Bottom float64 // edges of the area that is plotted in
-	X, Y                     axis
+	X, Y                     svgplot.Axis
 	XTitle, YTitle           string
 	Clipped                  []shape // what may leave the area, and is cut at its edge
 	Shapes                   []shape
@@ -28,8 +27,8 @@ type plot struct {
 	names []name
 }
 
-func (p *plot) XTicks() []tick { return p.X.ticks }
-func (p *plot) YTicks() []tick { return p.Y.ticks }
+func (p *plot) XTicks() []svgplot.Tick { return p.X.Ticks }
+func (p *plot) YTicks() []svgplot.Tick { return p.Y.Ticks }
 
 // XMiddle and YMiddle are where the axes' titles stand.
 func (p *plot) XMiddle() float64 { return (p.Left + p.Right) / 2 }
@@ -73,12 +72,12 @@ func (r *Report) frontier() *plot {
 	least, most := extent(shown, func(x *Result) float64 { return x.GPUHours })
 	worst, best := extent(shown, func(x *Result) float64 { return float64(x.Attainment) })
 	margin := max((most-least)*0.03, 1e-3)
-	p.X = linear(max(0, least-margin), most+margin, p.Left, p.Right, 8, false)
+	p.X = svgplot.Linear(max(0, least-margin), most+margin, p.Left, p.Right, 8, false)
 	p.Y, p.top = attainments(math.Min(worst, float64(r.Goal)), math.Max(best, float64(r.Goal)), p.Bottom, p.Top)
 	if g := float64(r.Goal); g > 0 {
-		y := p.Y.at(nines(g, p.top))
-		p.Shapes = append(p.Shapes, shape{Class: "goal", D: segment(p.Left, y, p.Right, y), Title: "goal: " + percent(r.Goal) + " on time"})
-		p.Texts = append(p.Texts, text{Class: "note end", X: px(p.Right - 4), Y: px(y - 5), Text: "goal " + percent(r.Goal)})
+		y := p.Y.At(nines(g, p.top))
+		p.Shapes = append(p.Shapes, shape{Class: "goal", D: svgplot.Segment(p.Left, y, p.Right, y), Title: "goal: " + percent(r.Goal) + " on time"})
+		p.Texts = append(p.Texts, text{Class: "note end", X: svgplot.Px(p.Right - 4), Y: svgplot.Px(y - 5), Text: "goal " + percent(r.Goal)})
 	}
 	for i, policy := range r.policies() {
 		p.curve(r, policy, i, shown)
@@ -114,16 +113,16 @@ func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 		}
 	}
 	class := colorClass(color)
-	var line path
+	var line svgplot.Path
 	for i, x := range own {
 		command := "L"
 		if i == 0 {
 			command = "M"
 		}
-		line.to(command, p.X.at(x.GPUHours), p.Y.at(nines(float64(x.Attainment), p.top)))
+		line.To(command, p.X.At(x.GPUHours), p.Y.At(nines(float64(x.Attainment), p.top)))
 	}
 	if len(own) > 1 {
-		p.Clipped = append(p.Clipped, shape{Class: "line " + class, D: line.b.String()})
+		p.Clipped = append(p.Clipped, shape{Class: "line " + class, D: line.String()})
 	}
 	for _, x := range own {
 		if slices.Contains(shown, x) {
@@ -135,14 +134,14 @@ func (p *plot) curve(r *Report, policy string, color int, shown []*Result) {
 // mark draws one result.
 func (p *plot) mark(x *Result, color int) {
 	class := colorClass(color)
-	cx, cy := p.X.at(x.GPUHours), p.Y.at(nines(float64(x.Attainment), p.top))
+	cx, cy := p.X.At(x.GPUHours), p.Y.At(nines(float64(x.Attainment), p.top))
 	title := fmt.Sprintf("%s %s: %s on time, %s GPU-hours", x.Policy, x.Setting, share(x.Attainment, 3), hours(x.GPUHours))
 	if !x.Chosen {
 		p.Shapes = append(p.Shapes, shape{Class: "dot " + class, D: marker(color, cx, cy, 4), Title: title})
 		return
 	}
 	if x.Policy == Clairvoyant {
-		p.Clipped = append(p.Clipped, shape{Class: "limit " + class, D: segment(cx, p.Top, cx, p.Bottom)})
+		p.Clipped = append(p.Clipped, shape{Class: "limit " + class, D: svgplot.Segment(cx, p.Top, cx, p.Bottom)})
 		title += ": the limit"
 	}
 	p.Marks = append(p.Marks, shape{Class: "chosen " + class, D: marker(color, cx, cy, 8), Title: title})
@@ -190,7 +189,7 @@ func (p *plot) write() {
 		}
 		place := places[at]
 		taken = append(taken, place.box)
-		p.Texts = append(p.Texts, text{Class: "name " + n.class + place.class, X: px(place.x), Y: px(place.y), Text: n.text})
+		p.Texts = append(p.Texts, text{Class: "name " + n.class + place.class, X: svgplot.Px(place.x), Y: svgplot.Px(place.y), Text: n.text})
 	}
 }
 
@@ -218,21 +217,14 @@ func extent(points []*Result, of func(*Result) float64) (lo, hi float64) {
 	return lo, hi
 }
 
-func segment(x1, y1, x2, y2 float64) string {
-	var p path
-	p.to("M", x1, y1)
-	p.to("L", x2, y2)
-	return p.b.String()
-}
-
 // marker is a shape of its own for each colour, for those who do not tell colours apart and for prints.
 func marker(i int, x, y, r float64) string {
-	var p path
-	corner := func(command string, dx, dy float64) { p.to(command, x+dx*r, y+dy*r) }
+	var p svgplot.Path
+	corner := func(command string, dx, dy float64) { p.To(command, x+dx*r, y+dy*r) }
 	switch i % 4 {
 	case 0: // circle
 		corner("M", -1, 0)
-		fmt.Fprintf(&p.b, "a%s %s 0 1 0 %s 0a%s %s 0 1 0 %s 0", px(r), px(r), px(2*r), px(r), px(r), px(-2*r))
+		fmt.Fprintf(&p, "a%s %s 0 1 0 %s 0a%s %s 0 1 0 %s 0", svgplot.Px(r), svgplot.Px(r), svgplot.Px(2*r), svgplot.Px(r), svgplot.Px(r), svgplot.Px(-2*r))
 	case 1: // square
 		corner("M", -0.85, -0.85)
 		corner("L", 0.85, -0.85)
@@ -248,8 +240,8 @@ func marker(i int, x, y, r float64) string {
 		corner("L", 0, 1.2)
 		corner("L", -1.1, 0)
 	}
-	p.close()
-	return p.b.String()
+	p.Close()
+	return p.String()
 }
 
 // scales are what all time plots share, or they could not be compared.
@@ -290,8 +282,8 @@ func (s *scales) replicasPlot(x *Result) *plot {
 		Label: "Replicas of " + x.Policy + " over time: needed, desired, ready and loading",
 		Width: plotWidth, Height: 214, Left: plotLeft, Top: 10, Right: plotRight, Bottom: 208, YTitle: "replicas",
 	}
-	p.X = clock(s.start, s.from, s.to, p.Left, p.Right)
-	p.Y = linear(0, s.replicas, p.Bottom, p.Top, 5, true)
+	p.X = svgplot.Clock(s.start, s.from, s.to, p.Left, p.Right)
+	p.Y = svgplot.Linear(0, s.replicas, p.Bottom, p.Top, 5, true)
 	zero := make([]Number, len(t.Ready))
 	total := make([]Number, len(t.Ready))
 	met := make([]Number, len(t.Ready)) // what is left of the need without what was missing of it
@@ -300,11 +292,11 @@ func (s *scales) replicasPlot(x *Result) *plot {
 		met[i] = t.Needed[i] - t.Missing[i]
 	}
 	p.Shapes = append(p.Shapes,
-		shape{Class: "ready", D: p.band(t, zero, t.Ready)},
-		shape{Class: "loading", D: p.band(t, t.Ready, total)},
-		shape{Class: "missing", D: p.band(t, met, t.Needed)},
-		shape{Class: "desired", D: p.steps(t, t.Desired)},
-		shape{Class: "needed", D: p.steps(t, t.Needed)})
+		shape{Class: "ready", D: svgplot.Band(&p.X, &p.Y, t.From, t.Step, zero, t.Ready)},
+		shape{Class: "loading", D: svgplot.Band(&p.X, &p.Y, t.From, t.Step, t.Ready, total)},
+		shape{Class: "missing", D: svgplot.Band(&p.X, &p.Y, t.From, t.Step, met, t.Needed)},
+		shape{Class: "desired", D: svgplot.Steps(&p.X, &p.Y, t.From, t.Step, t.Desired)},
+		shape{Class: "needed", D: svgplot.Steps(&p.X, &p.Y, t.From, t.Step, t.Needed)})
 	p.hover(s, t)
 	return p
 }
@@ -319,71 +311,16 @@ func (s *scales) latePlot(x *Result) *plot {
 	if s.start.IsZero() {
 		p.XTitle = "time since the start of the trace"
 	}
-	p.X = clock(s.start, s.from, s.to, p.Left, p.Right)
-	p.Y = linear(0, s.late, p.Bottom, p.Top, 2, true)
+	p.X = svgplot.Clock(s.start, s.from, s.to, p.Left, p.Right)
+	p.Y = svgplot.Linear(0, s.late, p.Bottom, p.Top, 2, true)
 	zero := make([]Number, len(t.Late))
 	rate := make([]Number, len(t.Late))
 	for i, late := range t.Late {
 		rate[i] = late / Number(t.Step)
 	}
-	p.Shapes = append(p.Shapes, shape{Class: "late", D: p.band(t, zero, rate)})
+	p.Shapes = append(p.Shapes, shape{Class: "late", D: svgplot.Band(&p.X, &p.Y, t.From, t.Step, zero, rate)})
 	p.hover(s, t)
 	return p
-}
-
-// steps draws a value as the stairs it is: it holds over its bucket. What is absent is left open.
-func (p *plot) steps(t *Series, values []Number) string {
-	var line path
-	open, before := false, Absent()
-	for i, v := range values {
-		same := v == before
-		before = v
-		if !v.known() {
-			open = false
-			continue
-		}
-		x, y := p.X.at(t.From+float64(i)*t.Step), p.Y.at(float64(v))
-		next := p.X.at(t.From + float64(i+1)*t.Step)
-		if open && same {
-			fmt.Fprintf(&line.b, "H%s", px(next))
-			continue
-		}
-		if open {
-			line.to("L", x, y)
-		} else {
-			line.to("M", x, y)
-		}
-		fmt.Fprintf(&line.b, "H%s", px(next))
-		open = true
-	}
-	return line.b.String()
-}
-
-// band fills between two lines of stairs, wherever both are known and the upper is above the lower.
-func (p *plot) band(t *Series, lower, upper []Number) string {
-	var area path
-	filled := func(i int) bool {
-		return i < len(upper) && lower[i].known() && upper[i].known() && upper[i] > lower[i]
-	}
-	for i := 0; i < len(upper); i++ {
-		if !filled(i) {
-			continue
-		}
-		end := i
-		for filled(end) { // false at the lists' end
-			end++
-		}
-		area.to("M", p.X.at(t.From+float64(i)*t.Step), p.Y.at(float64(lower[i])))
-		for j := i; j < end; j++ {
-			fmt.Fprintf(&area.b, "V%sH%s", px(p.Y.at(float64(upper[j]))), px(p.X.at(t.From+float64(j+1)*t.Step)))
-		}
-		for j := end - 1; j >= i; j-- {
-			fmt.Fprintf(&area.b, "V%sH%s", px(p.Y.at(float64(lower[j]))), px(p.X.at(t.From+float64(j)*t.Step)))
-		}
-		area.close()
-		i = end
-	}
-	return area.b.String()
 }
 
 // hover lays invisible strips over a time plot, whose tooltips give the numbers.
@@ -392,10 +329,10 @@ func (p *plot) hover(s *scales, t *Series) {
 	width := max(1, (n+hoverStrips-1)/hoverStrips)
 	for i := 0; i < n; i += width {
 		end := min(n, i+width)
-		left, right := p.X.at(t.From+float64(i)*t.Step), p.X.at(t.From+float64(end)*t.Step)
+		left, right := p.X.At(t.From+float64(i)*t.Step), p.X.At(t.From+float64(end)*t.Step)
 		p.Shapes = append(p.Shapes, shape{
 			Class: "hit", Title: t.describe(s, i, end),
-			D: fmt.Sprintf("M%s %sH%sV%sH%sZ", px(left), px(p.Top), px(right), px(p.Bottom), px(left)),
+			D: fmt.Sprintf("M%s %sH%sV%sH%sZ", svgplot.Px(left), svgplot.Px(p.Top), svgplot.Px(right), svgplot.Px(p.Bottom), svgplot.Px(left)),
 		})
 	}
 }
@@ -409,7 +346,7 @@ func (t *Series) describe(s *scales, i, end int) string {
 		}
 	}
 	lines := []string{
-		moment(s.start, t.From+float64(i)*t.Step) + " for " + duration(float64(end-i)*t.Step),
+		svgplot.Moment(s.start, t.From+float64(i)*t.Step) + " for " + svgplot.Duration(float64(end-i)*t.Step),
 		"demand " + spread(t.Demand[i:end]) + "/s", "needed " + spread(t.Needed[i:end]), "desired " + spread(t.Desired[i:end]),
 		"ready " + spread(t.Ready[i:end]), "loading " + spread(t.Loading[i:end]), "missing " + spread(t.Missing[i:end]), "waiting " + spread(t.Waiting[i:end]), "late " + short(late),
 	}

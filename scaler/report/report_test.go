@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
+
+	"headroom.dev/headroom/internal/svgplot"
 )
 
 // TestScenarios shows reports that are given in their own JSON form.
@@ -184,23 +186,23 @@ func TestSharedAxes(t *testing.T) {
 
 // TestAxes: every axis has ticks within its ends, in order, far enough apart to be read.
 func TestAxes(t *testing.T) {
-	check := func(a axis, name string) {
+	check := func(a svgplot.Axis, name string) {
 		t.Helper()
-		require.GreaterOrEqual(t, len(a.ticks), 2, name)
+		require.GreaterOrEqual(t, len(a.Ticks), 2, name)
 		last := math.Inf(-1)
-		for _, tick := range a.ticks {
+		for _, tick := range a.Ticks {
 			var at float64
 			require.NoError(t, json.Unmarshal([]byte(tick.At), &at), name)
-			assert.GreaterOrEqual(t, at, min(a.from, a.to)-0.1, name)
-			assert.LessOrEqual(t, at, max(a.from, a.to)+0.1, name)
-			along := math.Abs(at - a.from)
+			assert.GreaterOrEqual(t, at, min(a.From, a.To)-0.1, name)
+			assert.LessOrEqual(t, at, max(a.From, a.To)+0.1, name)
+			along := math.Abs(at - a.From)
 			assert.Greater(t, along-last, 10.0, name)
 			last = along
 		}
 	}
 	for _, hi := range []float64{0, 1e-4, 0.3, 1, 7, 99, 1234, 5e6} {
-		check(linear(0, hi, 300, 0, 5, true), short(hi))
-		check(linear(hi*0.9, hi, 0, 1000, 8, false), short(hi))
+		check(svgplot.Linear(0, hi, 300, 0, 5, true), short(hi))
+		check(svgplot.Linear(hi*0.9, hi, 0, 1000, 8, false), short(hi))
 	}
 	for _, worst := range []float64{0, 0.2, 0.9, 0.985, 0.9991} {
 		for _, best := range []float64{0.5, 0.95, 0.999, 0.99999, 1} {
@@ -212,20 +214,10 @@ func TestAxes(t *testing.T) {
 	}
 	for _, start := range []time.Time{{}, time.Date(2026, 3, 2, 13, 7, 41, 0, time.UTC)} {
 		for _, span := range []float64{600, 3500, 6 * 3600, 86400, 6.5 * 86400, 28 * 86400, 200 * 86400} {
-			check(clock(start, 0, span, 0, 1000), duration(span))
-			check(clock(start, span, 2*span, 0, 1000), duration(span))
+			check(svgplot.Clock(start, 0, span, 0, 1000), svgplot.Duration(span))
+			check(svgplot.Clock(start, span, 2*span, 0, 1000), svgplot.Duration(span))
 		}
 	}
-}
-
-// TestBands: an area lies between its lines, and is left open where either is absent. The oracle counts the filled buckets.
-func TestBands(t *testing.T) {
-	p := &plot{X: axis{lo: 0, hi: 6, from: 0, to: 60}, Y: axis{lo: 0, hi: 10, from: 100, to: 0}}
-	s := &Series{Step: 1}
-	lower := []Number{0, 0, Absent(), 2, 5, 1}
-	upper := []Number{1, 2, 3, Absent(), 5, 4}
-	assert.Equal(t, "M0 100V90H10V80H20V100H10V100H0ZM50 90V60H60V90H50Z", p.band(s, lower, upper))
-	assert.Equal(t, "M0 90H10L10 80H20L20 70H30M40 50H50L50 60H60", p.steps(s, upper))
 }
 
 func TestSharesAreNotRoundedUp(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"headroom.dev/headroom/internal/svgplot"
 )
 
 const none = "-"
@@ -151,20 +153,20 @@ func (r *Report) Verdict() string {
 }
 
 func (t *Trace) describe() string {
-	parts := []string{clean(t.Name), duration(t.Seconds)}
+	parts := []string{clean(t.Name), svgplot.Duration(t.Seconds)}
 	if !t.Start.IsZero() {
 		parts[1] += " from " + t.Start.UTC().Format("2006-01-02 15:04") + " UTC"
 	}
 	if t.Step > 0 {
-		parts[1] += " in steps of " + duration(t.Step)
+		parts[1] += " in steps of " + svgplot.Duration(t.Step)
 	}
 	parts = append(parts, fmt.Sprintf("%s requests, %s/s on average, %s/s at most", short(t.Requests), short(float64(t.Mean)), short(float64(t.Peak))))
 	switch t.Gaps {
 	case 0:
 	case 1:
-		parts = append(parts, "a gap of "+duration(t.GapSeconds))
+		parts = append(parts, "a gap of "+svgplot.Duration(t.GapSeconds))
 	default:
-		parts = append(parts, fmt.Sprintf("%d gaps of %s together", t.Gaps, duration(t.GapSeconds)))
+		parts = append(parts, fmt.Sprintf("%d gaps of %s together", t.Gaps, svgplot.Duration(t.GapSeconds)))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -194,9 +196,9 @@ func (r *Report) scored() string {
 	switch {
 	case r.Tuned:
 		return fmt.Sprintf("the last %s; each policy's setting is the one with the fewest GPU-hours that served %s on time in the first %s",
-			duration(r.Trace.Seconds-r.Trace.ScoredFrom), percent(r.Goal), duration(r.Trace.ScoredFrom))
+			svgplot.Duration(r.Trace.Seconds-r.Trace.ScoredFrom), percent(r.Goal), svgplot.Duration(r.Trace.ScoredFrom))
 	case r.Trace.ScoredFrom > 0:
-		return "the last " + duration(r.Trace.Seconds-r.Trace.ScoredFrom)
+		return "the last " + svgplot.Duration(r.Trace.Seconds-r.Trace.ScoredFrom)
 	}
 	return "all of it"
 }
@@ -236,16 +238,7 @@ func hours(v float64) string {
 	if v < 99.95 {
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
-	return thousands(v)
-}
-
-// thousands writes a whole number with separators.
-func thousands(v float64) string {
-	text := strconv.FormatFloat(math.Round(v), 'f', 0, 64)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
+	return svgplot.Thousands(v)
 }
 
 // short writes a number to three digits, and large ones whole.
@@ -254,7 +247,7 @@ func short(v float64) string {
 		return none
 	}
 	if math.Abs(v) >= 100 {
-		return thousands(v)
+		return svgplot.Thousands(v)
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
@@ -268,35 +261,8 @@ func wait(n Number) string {
 	case n < 10:
 		return strconv.FormatFloat(float64(n), 'f', 1, 64) + "s"
 	}
-	return duration(math.Round(float64(n)))
+	return svgplot.Duration(math.Round(float64(n)))
 }
 
 // Duration writes a time as the reports do: 1h 30m.
-func Duration(d time.Duration) string { return duration(d.Seconds()) }
-
-// duration writes seconds as people say them: to two units.
-func duration(seconds float64) string {
-	if math.IsNaN(seconds) || math.IsInf(seconds, 0) {
-		return none
-	}
-	if seconds < 60 {
-		return strconv.FormatFloat(seconds, 'g', 4, 64) + "s"
-	}
-	units := []struct {
-		name string
-		size int
-	}{{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}
-	left := int(math.Round(seconds))
-	var parts []string
-	for _, u := range units {
-		n := left / u.size
-		left %= u.size
-		if n > 0 {
-			parts = append(parts, strconv.Itoa(n)+u.name)
-		}
-		if len(parts) > 0 && (len(parts) == 2 || n == 0) {
-			break
-		}
-	}
-	return strings.Join(parts, " ")
-}
+func Duration(d time.Duration) string { return svgplot.Duration(d.Seconds()) }

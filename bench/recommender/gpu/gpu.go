@@ -7,8 +7,11 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"headroom.dev/headroom/bench/result"
 )
 
 // Series is the GPU memory of one container, bytes.
@@ -66,6 +69,21 @@ func Run(traces string) (Result, error) {
 	return r, nil
 }
 
+// Add writes the figures, with the goals.
+func (r Result) Add(to *result.Result) {
+	for i, row := range r.Rows {
+		if i == 0 {
+			to.AddAtMost("GPU memory: "+row.Name+", of the oracle's GB", row.Ratio, "ratio", Goal)
+			to.AddAtMost("GPU memory: "+row.Name+", overflows", float64(row.Overflow), "containers", 0)
+			continue
+		}
+		to.Add("GPU memory: "+row.Name+", of the oracle's GB", row.Ratio, "ratio")
+		to.Add("GPU memory: "+row.Name+", overflows", float64(row.Overflow), "containers")
+	}
+	to.Add("GPU memory: best rule without overflow, picked with hindsight", r.Bound, "ratio")
+	to.Add("GPU memory: need stated at a risk of 1%, exceeded", 100*r.Exceeded, "% of containers")
+}
+
 // Print writes the table.
 func (r Result) Print(w io.Writer) error {
 	fmt.Fprintf(w, "GPU memory to MIG profiles of an H200, by the GB of their names: %s, %d containers, chosen from %s, judged by the next %s",
@@ -95,7 +113,7 @@ func (r Result) Print(w io.Writer) error {
 		fmt.Fprintf(w, "bound: of all rules \"factor x highest use of the last hours\" the best without overflow, picked with hindsight, is %s: %.2f\n", r.Rule, r.Bound)
 	}
 	if r.Needed > 0 {
-		fmt.Fprintf(w, "the first of these rules to reach %.2f has %d overflows: the oracle knows who will be idle later, and the first half does not tell\n", Goal, r.Needed)
+		fmt.Fprintf(w, "of these rules the one that reaches %.2f with the fewest overflows has %d: the oracle knows the later load, and the rules the first half only\n", Goal, r.Needed)
 	}
 	return nil
 }
@@ -108,12 +126,8 @@ func uses(counts map[string]int) string {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, func(a, b string) int { return int(nominal(a) - nominal(b)) })
-	text := ""
 	for i, name := range names {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%d x %s", counts[name], name)
+		names[i] = fmt.Sprintf("%d x %s", counts[name], name)
 	}
-	return text
+	return strings.Join(names, ", ")
 }

@@ -148,8 +148,7 @@ func (h half) hours() []recommender.Hour {
 	for at := h.start; at.Before(h.cut); at = at.Add(time.Hour) {
 		values := h.before.between(at, at.Add(time.Hour))
 		hours = append(hours, recommender.Hour{
-			Start: at, Samples: len(values), P50: result.Quantile(values, 0.5), P90: result.Quantile(values, 0.9),
-			P98: result.Quantile(values, 0.98), Max: result.Quantile(values, 1),
+			Start: at, Known: len(values) > 0, P50: result.Quantile(values, 0.5), P90: result.Quantile(values, 0.9), Max: result.Quantile(values, 1),
 		})
 	}
 	return hours
@@ -203,8 +202,8 @@ func (r *Result) bound(halves []half) {
 	recent := make([][]float64, len(halves)) // the highest use of the last 1, 2, … hours
 	for i, h := range halves {
 		highest := 0.0
-		for back := time.Duration(1); back*time.Hour <= r.Fit; back++ {
-			highest = max(highest, peak(h.before.between(h.cut.Add(-back*time.Hour), h.cut)))
+		for back := time.Hour; back <= r.Fit; back += time.Hour {
+			highest = max(highest, peak(h.before.between(h.cut.Add(-back), h.cut)))
 			recent[i] = append(recent[i], highest)
 		}
 	}

@@ -64,7 +64,7 @@ func rooms() table {
 		{"scaler/policy", edge, []string{"scaler", "api/v1alpha1"}},
 		{"scaler/kube", edge, []string{"scaler", "scaler/forecast", "scaler/policy", "api/v1alpha1"}},
 		{"scaler/simulate", core, []string{"scaler", "scaler/hpa", "scaler/kpa", "scaler/forecast"}},
-		{"scaler/report", core, nil},
+		{"scaler/report", core, []string{"internal/svgplot"}},
 		{"scaler/hpa/kube", edge, []string{"scaler/hpa"}},
 		{"scaler/kpa", core, nil},
 
@@ -72,9 +72,11 @@ func rooms() table {
 		{"recommender/histogram", core, nil},
 		{"recommender/vpa", core, []string{"recommender/histogram"}},
 		{"recommender/accelerator", core, []string{"recommender"}},
-		{"recommender/report", core, nil},
+		{"recommender/report", core, []string{"internal/svgplot"}},
 		{"recommender/sources", edge, []string{"recommender", "api/query"}},
 		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
+
+		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},

@@ -32,7 +32,7 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 		Short: "See why autoscalers want what they want, and the metrics that they see",
 		Long: "kubectl headroom tells why a HorizontalPodAutoscaler wants what it wants, which rules make which metrics of what\n" +
 			"series, and what inference pods and GPU nodes are doing, from the values that Headroom's adapter serves; and from its\n" +
-			"node agents, what each GPU does, for whom, and whether it can be counted on.",
+			"node agents, what each GPU does, for whom, and whether it can be counted on. It shows what containers should request.",
 		Example: examples(`
   # Why does this autoscaler not scale?
   kubectl headroom explain hpa chat -n demo
@@ -53,6 +53,9 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
   # Which GPU is whose, and which are unwell?
   kubectl headroom top gpus
 
+  # What should the containers request, and what would that save?
+  kubectl headroom recommend -A
+
   # What would this autoscaler, and others, have made of the last two weeks?
   kubectl headroom backtest -f hpa.yaml --from-prometheus http://localhost:9090 --query 'sum(rate(http_requests_total[1m]))'`),
 		// kubectl runs the plugin as "kubectl headroom", and so does the help say.
@@ -71,7 +74,7 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 	explain.AddCommand(o.explainHPA(), o.explainMetric())
 	top := &cobra.Command{Use: "top", Short: "Show what pods, GPU nodes and GPUs are doing now"}
 	top.AddCommand(o.topPods(), o.topNodes(), o.topGPUs())
-	root.AddCommand(explain, o.rules(), o.status(), top, o.backtest())
+	root.AddCommand(explain, o.rules(), o.status(), top, o.backtest(), o.recommend())
 	return root
 }
 

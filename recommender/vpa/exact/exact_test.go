@@ -72,7 +72,7 @@ var required = []string{
 	"an OOM kill after another in its interval", "a merge", "a merge of histograms with different reference times",
 	"a current peak taken from a checkpoint", "a checkpoint by way of JSON", "a checkpoint from memory", "a checkpoint that is refused",
 	"a checkpoint that nobody saved", "a checkpoint without a reference time", "a recommendation without CPU samples",
-	"an upper bound of 1e14",
+	"an upper bound of 1e14", "time is 100 half-lives after the reference time", "an OOM kill an interval before the newest sample",
 }
 
 // drive drives both through streams, until there is a difference if that is enough.
@@ -133,7 +133,7 @@ func TestDifferencesAreFound(t *testing.T) {
 	config("OOM ratio +0.000001", func(c *vpa.Config) { c.OOMBumpUpRatio += 1e-6 })
 	config("OOM bump-up +1 byte", func(c *vpa.Config) { c.OOMMinBumpUp++ })
 	config("CPU rounded to one more", func(c *vpa.Config) { c.RoundCPU++ })
-	config("memory rounded to one more", func(c *vpa.Config) { c.RoundMemoryByte++ })
+	config("memory rounded to one more", func(c *vpa.Config) { c.RoundMemory++ })
 	f("samples 1 ns later", mutation{at: 1})
 	f("CPU samples +1 millicore", mutation{cpu: 1})
 	f("memory samples +1 byte", mutation{memory: 1})

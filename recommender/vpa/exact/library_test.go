@@ -92,7 +92,7 @@ func configure(c *vpa.Config) (logic.PodResourceRecommender, logic.Recommendatio
 		ConfidenceIntervalCPU:  c.CPU.Confidence,
 		TargetMemoryPercentile: c.Memory.Target, LowerBoundMemoryPercentile: c.Memory.Lower, UpperBoundMemoryPercentile: c.Memory.Upper,
 		ConfidenceIntervalMemory: c.Memory.Confidence,
-	}), logic.RecommendationFormat{RoundCPUMillicores: int(c.RoundCPU), RoundMemoryBytes: int(c.RoundMemoryByte)}
+	}), logic.RecommendationFormat{RoundCPUMillicores: int(c.RoundCPU), RoundMemoryBytes: int(c.RoundMemory)}
 }
 
 // subtractPeak is checkpoint.subtractCurrentContainerMemoryPeak.

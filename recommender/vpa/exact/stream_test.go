@@ -92,7 +92,7 @@ func (s *stream) drawConfig() vpa.Config {
 	c.Margin = s.r.Float64()
 	c.PodMinCPU, c.PodMinMemoryMB = []float64{0, 25, s.r.Float64() * 300}[s.r.IntN(3)], []float64{0, 250, s.r.Float64() * 4000}[s.r.IntN(3)]
 	c.OOMBumpUpRatio, c.OOMMinBumpUp = 1+s.r.Float64(), s.r.Float64()*1e9
-	c.RoundCPU, c.RoundMemoryByte = []int64{1, 10, 37}[s.r.IntN(3)], []int64{1, 1 << 20, 999983}[s.r.IntN(3)]
+	c.RoundCPU, c.RoundMemory = []int64{1, 10, 37}[s.r.IntN(3)], []int64{1, 1 << 20, 999983}[s.r.IntN(3)]
 	return c
 }
 
@@ -161,6 +161,11 @@ func (s *stream) step() {
 	case n < 996:
 		s.now = s.now.Add(time.Duration(101+s.r.IntN(60)) * max(s.config.CPU.HalfLife, s.config.Memory.HalfLife))
 		s.out.cover("a gap of over 100 half-lives")
+	case n < 997:
+		if h := view(s.aggregates[0].theirs.AggregateCPUUsage); !h.referenceTimestamp.IsZero() {
+			s.now = h.referenceTimestamp.Add(100 * h.halfLife)
+			s.out.cover("time is 100 half-lives after the reference time")
+		}
 	default:
 		s.now = s.now.Truncate(s.config.MemoryInterval).Add(s.config.MemoryInterval)
 		s.out.cover("time is at the end of an interval")
@@ -223,6 +228,11 @@ func (s *stream) oom(i int) {
 		at = at.Add(-time.Duration(s.r.Int64N(int64(2 * s.config.MemoryInterval))))
 	case 1:
 		request = 0
+	case 2:
+		if last := viewInstance(in.theirs).lastMemory; !last.IsZero() && s.r.IntN(4) == 0 {
+			at = last.Add(-s.config.MemoryInterval)
+			s.out.cover("an OOM kill an interval before the newest sample")
+		}
 	}
 	old, peak := viewInstance(in.theirs).windowEnd, viewInstance(in.theirs).oomPeak
 	theirs := in.theirs.RecordOOM(at, model.ResourceAmount(request))
