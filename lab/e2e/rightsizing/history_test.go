@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -128,7 +127,7 @@ func writePast(t *testing.T, path string, services []service) {
 
 func amount(t *testing.T, quantity string) float64 {
 	t.Helper()
-	q, err := resource.ParseQuantity(strings.TrimSpace(quantity))
+	q, err := resource.ParseQuantity(quantity)
 	require.NoError(t, err)
 	return q.AsApproximateFloat64()
 }
