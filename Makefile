@@ -71,6 +71,11 @@ test-servers: build ## Run the same rules over the embedded store, Prometheus an
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/... -count=1 -timeout 20m -v -run TestPrometheusCompatibleServers $(TEST_FLAGS)
 
+.PHONY: test-recommender-lab
+test-recommender-lab: build ## Right-size services end to end, with metrics-server and the VPA's updater and admission controller; builds them once; six minutes
+	bin/headroom-lab prepare --rightsizing
+	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/rightsizing -count=1 -timeout 20m -v $(TEST_FLAGS)
+
 .PHONY: test-hpa-exact
 test-hpa-exact: ## Hold scaler/hpa to the stock HPA controller, a simulated week per scenario; five minutes (TEST_FLAGS="-days 1 -seed 7")
 	cd scaler/hpa/exact && $(GO) test -count=1 -timeout 60m -v $(TEST_FLAGS)
@@ -151,7 +156,7 @@ clean: ## Delete what was built and measured here; the lab's cache of control-pl
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `tool` stands for the tools that the module's go.mod names; minutes on two cores, then cached.
 bin/golangci-lint: tools/go.mod tools/go.sum

@@ -1,7 +1,8 @@
 // Package lab is a real Kubernetes cluster on one machine, without containers, root or a GPU: a real control plane
 // (lab/controlplane), KWOK for nodes and bystander pods, the project's own pods as real processes and simulated inference
 // pods with real HTTP servers (lab/kubelet, lab/inference), a fake libnvidia-ml.so that shows the simulated pods' load, and
-// real open-loop traffic (lab/load). What runs in it is what users install: the manifests, their RBAC, their certificates.
+// real open-loop traffic (lab/load). What runs in it is what users install: the manifests, their RBAC, their certificates. On
+// request it also has metrics-server and the Vertical Pod Autoscaler's updater and admission controller (lab/rightsizing).
 //
 // Guarantees: Up returns when everything is ready or says what is not, with the last lines of its log; Down leaves no process
 // and no file behind; a lab that crashed is cleaned up by the next Up or Down in the same state directory; labs in different
@@ -16,10 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +40,7 @@ import (
 	"headroom.dev/headroom/lab/network"
 	"headroom.dev/headroom/lab/process"
 	"headroom.dev/headroom/lab/progress"
+	"headroom.dev/headroom/lab/rightsizing"
 )
 
 // commands are the project's own commands that pods may run.
@@ -81,12 +85,19 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	var rightsizers binaries.Rightsizing
+	if o.Rightsizing {
+		if rightsizers, err = binaries.EnsureRightsizing(ctx, source, p); err != nil {
+			return nil, err
+		}
+		components.Versions += ", " + rightsizers.Versions
+	}
 	registry, err := claim(o.Dir, p)
 	if err != nil {
 		return nil, err
 	}
 	l := &Lab{Progress: p, Dir: o.Dir, Source: source, Kubectl: components.Kubectl, registry: registry, failed: make(chan error, 8)}
-	if err := l.start(ctx, o, components, p); err != nil {
+	if err := l.start(ctx, o, components, rightsizers, p); err != nil {
 		if ctx.Err() != nil {
 			return nil, errors.Join(err, l.Down()) // it was asked to stop: nothing to look into
 		}
@@ -114,7 +125,7 @@ func FindSource(start string) (string, error) {
 	return binaries.Source(absolute)
 }
 
-func (l *Lab) start(ctx context.Context, o Options, components binaries.Components, p *progress.Printer) error {
+func (l *Lab) start(ctx context.Context, o Options, components binaries.Components, rightsizers binaries.Rightsizing, p *progress.Printer) error {
 	var err error
 	if err = l.openLog(o.Debug); err != nil {
 		return err
@@ -142,14 +153,15 @@ func (l *Lab) start(ctx context.Context, o Options, components binaries.Componen
 		return err
 	}
 	images := map[string]string{}
-	repositories := make([]string, 0, len(own))
 	for name, path := range own {
 		images[Registry+"/"+name] = path
-		repositories = append(repositories, Registry+"/"+name)
+	}
+	if o.Rightsizing {
+		maps.Copy(images, rightsizing.Images(rightsizers))
 	}
 	l.ControlPlane, err = controlplane.Start(ctx, controlplane.Options{
 		Components: components, Dir: l.Dir, Address: l.lease.Address, ProxySocket: socket, HPASyncPeriod: o.HPASyncPeriod,
-		OwnImages: repositories, SimulateKey: kubelet.SimulateAnnotation, Registry: l.registry, Progress: p,
+		OwnImages: slices.Sorted(maps.Keys(images)), SimulateKey: kubelet.SimulateAnnotation, Usage: o.Rightsizing, Registry: l.registry, Progress: p,
 	})
 	if err != nil {
 		return err
@@ -158,7 +170,10 @@ func (l *Lab) start(ctx context.Context, o Options, components binaries.Componen
 		return err
 	}
 	l.wg.Go(func() { l.watch(running) })
-	return l.startNodes(ctx, running, o, images, filepath.Dir(nvml), p)
+	if err := l.startNodes(ctx, running, o, images, filepath.Dir(nvml), p); err != nil || !o.Rightsizing {
+		return err
+	}
+	return rightsizing.Install(ctx, rightsizing.Cluster{Kubectl: l.Cluster().Run, Source: l.Source, Dir: filepath.Join(l.Dir, "rightsizing")}, p)
 }
 
 func (l *Lab) startNodes(ctx, running context.Context, o Options, images map[string]string, nvmlDir string, p *progress.Printer) error {

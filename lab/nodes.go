@@ -21,7 +21,8 @@ import (
 const nodesReadyDeadline = time.Minute
 
 // node is a GPU node as NVIDIA's GPU feature discovery (k8s-device-plugin, docs/gpu-feature-discovery) labels it.
-func node(i, gpus int, p product) *corev1.Node {
+func node(i int, o Options, p product) *corev1.Node {
+	gpus := o.GPUs
 	name := nodeName(i)
 	labels := map[string]string{
 		corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
@@ -45,8 +46,13 @@ func node(i, gpus int, p product) *corev1.Node {
 		labels["nvidia.com/cuda.driver-version.full"] = kubelet.DriverVersion
 		labels["feature.node.kubernetes.io/pci-10de.present"] = "true"
 	}
+	annotations := map[string]string{controlplane.NodeAnnotation: "fake"}
+	if o.Rightsizing {
+		key, path := controlplane.UsagePath(name)
+		annotations[key] = path
+	}
 	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: map[string]string{controlplane.NodeAnnotation: "fake"}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: annotations},
 		Status: corev1.NodeStatus{
 			Capacity: capacity, Allocatable: capacity,
 			NodeInfo: corev1.NodeSystemInfo{
@@ -65,7 +71,7 @@ func createNodes(ctx context.Context, client kubernetes.Interface, o Options) er
 		return err
 	}
 	for i := range o.Nodes {
-		n := node(i, o.GPUs, p)
+		n := node(i, o, p)
 		if _, err := client.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("cannot create node %s: %w", n.Name, err)
 		}

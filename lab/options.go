@@ -25,6 +25,7 @@ type Options struct {
 	GPUs          int    // per node
 	Product       string // as NVIDIA's feature discovery writes it: "NVIDIA-H100-80GB-HBM3"
 	HPASyncPeriod time.Duration
+	Rightsizing   bool      // with metrics-server and the VPA's updater and admission controller
 	Output        io.Writer // where progress is told
 	Debug         bool      // the lab's own log tells every step
 }

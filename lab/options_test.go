@@ -37,7 +37,7 @@ func TestOptionsNameTheFlagThatIsWrong(t *testing.T) {
 
 func TestNodesAreLabelledAsFeatureDiscoveryDoes(t *testing.T) {
 	for _, p := range products() {
-		n := node(3, 8, p)
+		n := node(3, Options{GPUs: 8}, p)
 		require.Equal(t, "gpu-3", n.Name)
 		require.Equal(t, p.name, n.Labels["nvidia.com/gpu.product"])
 		require.Equal(t, "8", n.Labels["nvidia.com/gpu.count"])
@@ -51,10 +51,13 @@ func TestNodesAreLabelledAsFeatureDiscoveryDoes(t *testing.T) {
 	}
 	p, err := productOf("NVIDIA-H100-80GB-HBM3")
 	require.NoError(t, err)
-	require.Equal(t, "81559", node(0, 8, p).Labels["nvidia.com/gpu.memory"], "MiB, as nvidia-smi shows")
-	plain := node(0, 0, p)
+	require.Equal(t, "81559", node(0, Options{GPUs: 8}, p).Labels["nvidia.com/gpu.memory"], "MiB, as nvidia-smi shows")
+	plain := node(0, Options{}, p)
 	require.NotContains(t, plain.Labels, "nvidia.com/gpu.present", "a node without GPUs gets no agent")
 	require.NotContains(t, plain.Status.Capacity, devices.Resource)
+	const path = "metrics.k8s.io/resource-metrics-path" // of metrics-server
+	require.NotContains(t, plain.Annotations, path)
+	require.Equal(t, "/metrics/nodes/gpu-1/metrics/resource", node(1, Options{Rightsizing: true}, p).Annotations[path])
 }
 
 func TestEveryGPUHasAUUIDOfItsOwn(t *testing.T) {

@@ -1,9 +1,10 @@
 // Package binaries builds what the lab runs: the control plane (etcd, kube-apiserver, kube-controller-manager,
-// kube-scheduler, KWOK, kubectl) from the nested module lab/components through the module proxy, and the project's own
-// commands from the working tree.
+// kube-scheduler, KWOK, kubectl) from the nested module lab/components through the module proxy, on request what acts on
+// recommendations (metrics-server, the VPA's updater and admission controller) from lab/components/rightsizing, and the
+// project's own commands from the working tree.
 //
-// The control plane is built once into a cache that is keyed by everything that decides its content (the module's
-// go.mod and go.sum, the Go version, the platform), so a change of a version is a new folder and an old one stays
+// What comes from a nested module is built once into a cache that is keyed by everything that decides its content (the
+// module's go.mod and go.sum, the Go version, the platform), so a change of a version is a new folder and an old one stays
 // valid. Two labs that start together build once: the second waits for the first's lock.
 package binaries
 
@@ -32,20 +33,23 @@ type Components struct {
 	Versions                                                     string // "Kubernetes 1.37.2, etcd 3.7.3, KWOK 0.8.0"
 }
 
-type component struct {
-	name, pkg string
-	path      func(*Components) *string
+// Rightsizing are the paths of what measures pods and acts on recommendations of requests.
+type Rightsizing struct {
+	MetricsServer, Updater, AdmissionController string
+	Versions                                    string // "metrics-server 0.9.0, Vertical Pod Autoscaler 1.8.1"
 }
 
-func components() []component {
-	return []component{
-		{"etcd", "go.etcd.io/etcd/server/v3", func(c *Components) *string { return &c.Etcd }},
-		{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", func(c *Components) *string { return &c.APIServer }},
-		{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", func(c *Components) *string { return &c.ControllerManager }},
-		{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", func(c *Components) *string { return &c.Scheduler }},
-		{"kwok", "sigs.k8s.io/kwok/cmd/kwok", func(c *Components) *string { return &c.KWOK }},
-		{"kubectl", "k8s.io/kubernetes/cmd/kubectl", func(c *Components) *string { return &c.Kubectl }},
-	}
+// component is one program: what it is called here, and its package.
+type component struct{ name, pkg string }
+
+// group is what one nested module builds.
+type group struct {
+	module     string // the nested module's folder
+	what       string // for people: "the control plane (Kubernetes 1.37.2)"
+	lasts      string // on two cores, for people
+	cache      string // the beginning of the name of its folder in the cache
+	ldflags    string
+	components []component
 }
 
 // Ensure returns the control plane's binaries, building those that the cache lacks. source is the project's root
@@ -56,46 +60,87 @@ func Ensure(ctx context.Context, source string, p *progress.Printer) (Components
 	if err != nil {
 		return Components{}, err
 	}
-	dir, err := cacheDir(module, versions)
+	const etcd, server, manager, scheduler, kwok, kubectl = "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "kubectl"
+	paths, err := group{
+		module: module, what: fmt.Sprintf("the control plane (%s)", versions), lasts: "ten minutes",
+		cache: "kubernetes-" + versions.kubernetes, ldflags: versions.ldflags(),
+		components: []component{
+			{etcd, "go.etcd.io/etcd/server/v3"},
+			{server, "k8s.io/kubernetes/cmd/kube-apiserver"},
+			{manager, "k8s.io/kubernetes/cmd/kube-controller-manager"},
+			{scheduler, "k8s.io/kubernetes/cmd/kube-scheduler"},
+			{kwok, "sigs.k8s.io/kwok/cmd/kwok"},
+			{kubectl, "k8s.io/kubernetes/cmd/kubectl"},
+		},
+	}.ensure(ctx, p)
+	return Components{
+		Etcd: paths[etcd], APIServer: paths[server], ControllerManager: paths[manager], Scheduler: paths[scheduler],
+		KWOK: paths[kwok], Kubectl: paths[kubectl], Versions: versions.String(),
+	}, err
+}
+
+// EnsureRightsizing returns metrics-server and the Vertical Pod Autoscaler's updater and admission controller, as Ensure
+// returns the control plane.
+func EnsureRightsizing(ctx context.Context, source string, p *progress.Printer) (Rightsizing, error) {
+	module := rightsizingModule(source)
+	v, err := required(module, metricsServerModule, autoscalerModule)
 	if err != nil {
-		return Components{}, err
+		return Rightsizing{}, err
 	}
-	found := Components{Versions: versions.String()}
+	versions := fmt.Sprintf("metrics-server %s, Vertical Pod Autoscaler %s", v[0], v[1])
+	const server, updater, admission = "metrics-server", "updater", "admission-controller"
+	paths, err := group{
+		module: module, what: versions, lasts: "four minutes", cache: "rightsizing", ldflags: "-s -w",
+		components: []component{
+			{server, metricsServerModule + "/cmd/metrics-server"},
+			{updater, autoscalerModule + "/pkg/updater"},
+			{admission, autoscalerModule + "/pkg/admission-controller"},
+		},
+	}.ensure(ctx, p)
+	return Rightsizing{MetricsServer: paths[server], Updater: paths[updater], AdmissionController: paths[admission], Versions: versions}, err
+}
+
+// ensure returns name → path of the group's programs, building those that the cache lacks.
+func (g group) ensure(ctx context.Context, p *progress.Printer) (map[string]string, error) {
+	dir, err := g.cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	paths := map[string]string{}
 	var missing []component
-	for _, c := range components() {
-		*c.path(&found) = filepath.Join(dir, c.name)
-		if _, err := os.Stat(*c.path(&found)); err != nil {
+	for _, c := range g.components {
+		paths[c.name] = filepath.Join(dir, c.name)
+		if _, err := os.Stat(paths[c.name]); err != nil {
 			missing = append(missing, c)
 		}
 	}
 	if len(missing) == 0 {
-		return found, nil
+		return paths, nil
 	}
 	unlock, err := lock(dir)
 	if err != nil {
-		return Components{}, err
+		return nil, err
 	}
 	defer unlock()
-	p.Line("Building the control plane (%s) once; ten minutes on two cores, nothing after.", versions)
+	p.Line("Building %s once; %s on two cores, nothing after.", g.what, g.lasts)
 	for _, c := range missing {
-		out := *c.path(&found)
-		if _, err := os.Stat(out); err == nil {
+		if _, err := os.Stat(paths[c.name]); err == nil {
 			continue // another lab built it while we waited for the lock
 		}
-		if err := build(ctx, module, c, versions, out, p); err != nil {
-			return Components{}, err
+		if err := g.build(ctx, c, paths[c.name], p); err != nil {
+			return nil, err
 		}
 	}
-	return found, nil
+	return paths, nil
 }
 
 // build compiles into a temporary name and renames, so that an interrupted build leaves nothing that looks whole.
-func build(ctx context.Context, module string, c component, v versions, out string, p *progress.Printer) error {
+func (g group) build(ctx context.Context, c component, out string, p *progress.Printer) error {
 	step := p.Step(c.name)
-	total := countPackages(ctx, module, c.pkg)
+	total := countPackages(ctx, g.module, c.pkg)
 	tmp := out + ".building"
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-trimpath", "-ldflags", v.ldflags(), "-o", tmp, c.pkg)
-	cmd.Dir = module
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-trimpath", "-ldflags", g.ldflags, "-o", tmp, c.pkg)
+	cmd.Dir = g.module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -160,17 +205,17 @@ func Source(start string) (string, error) {
 	}
 }
 
-func cacheDir(module string, v versions) (string, error) {
+func (g group) cacheDir() (string, error) {
 	h := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum"} {
-		raw, err := os.ReadFile(filepath.Join(module, name))
+		raw, err := os.ReadFile(filepath.Join(g.module, name))
 		if err != nil {
 			return "", fmt.Errorf("cannot key the cache: %w", err)
 		}
 		h.Write(raw)
 	}
-	fmt.Fprint(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, v.ldflags())
-	return Cache("components", fmt.Sprintf("kubernetes-%s_%s", v.kubernetes, hex.EncodeToString(h.Sum(nil))[:12]))
+	fmt.Fprint(h, runtime.Version(), runtime.GOOS, runtime.GOARCH, g.ldflags)
+	return Cache("components", fmt.Sprintf("%s_%s", g.cache, hex.EncodeToString(h.Sum(nil))[:12]))
 }
 
 // Cache makes a folder of this project in the user's cache.

@@ -22,6 +22,10 @@ func TestVersionsComeFromTheNestedModule(t *testing.T) {
 	require.Equal(t, "Kubernetes 1.37.2, etcd 3.7.3, KWOK 0.8.0", v.String())
 	require.Contains(t, v.ldflags(), "gitMajor=1 ")
 	require.Contains(t, v.ldflags(), "gitMinor=37 ")
+
+	two, err := required(rightsizingModule(source), metricsServerModule, autoscalerModule)
+	require.NoError(t, err)
+	require.Equal(t, []string{"0.9.0", "1.8.1"}, two)
 }
 
 func TestCacheKeyFollowsTheModuleFiles(t *testing.T) {
@@ -32,13 +36,14 @@ func TestCacheKeyFollowsTheModuleFiles(t *testing.T) {
 	}
 	write("go.mod", "module x\n")
 	write("go.sum", "a\n")
-	first, err := cacheDir(module, versions{"1.0.0", "2", "3"})
+	g := group{module: module, cache: "kubernetes-1.0.0", ldflags: "-s"}
+	first, err := g.cacheDir()
 	require.NoError(t, err)
-	again, err := cacheDir(module, versions{"1.0.0", "2", "3"})
+	again, err := g.cacheDir()
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 	write("go.sum", "b\n")
-	other, err := cacheDir(module, versions{"1.0.0", "2", "3"})
+	other, err := g.cacheDir()
 	require.NoError(t, err)
 	require.NotEqual(t, first, other)
 	_, err = readVersions(module)

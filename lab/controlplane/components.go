@@ -97,11 +97,11 @@ func (c *ControlPlane) scheduler(port int) *component {
 	}
 }
 
-// kwok has no health port unless it serves the kubelet API, which nothing here asks for: it is well when it runs, and
-// the lab goes on to wait until it has made the nodes Ready.
-func (c *ControlPlane) kwok() *component {
+// kwok has no health port unless it serves the kubelet's API: without, it is well when it runs, and the lab goes on to wait
+// until it has made the nodes Ready.
+func (c *ControlPlane) kwok(port int) *component {
 	f := c.files
-	return &component{
+	one := &component{
 		name: "kwok", path: c.options.Components.KWOK,
 		args: []string{
 			"--kubeconfig=" + f.kwok, "--config=" + f.kwokConfig, "--cidr=" + kwokPodCIDR, "--node-ip=" + c.options.Address.String(),
@@ -109,6 +109,13 @@ func (c *ControlPlane) kwok() *component {
 		},
 		healthy: func(context.Context) error { return nil },
 	}
+	if c.options.Usage {
+		address := net.JoinHostPort(c.options.Address.String(), strconv.Itoa(port))
+		one.args = append(one.args, "--config="+f.usage, "--server-address="+address, "--node-port="+strconv.Itoa(port),
+			"--tls-cert-file="+f.kwokServer.CertFile, "--tls-private-key-file="+f.kwokServer.KeyFile)
+		one.healthy = c.get("https://"+address+"/healthz", f.etcdClient.CertFile, f.etcdClient.KeyFile)
+	}
+	return one
 }
 
 func (c *ControlPlane) local(port int) string {

@@ -40,6 +40,7 @@ type Options struct {
 	HPASyncPeriod time.Duration
 	OwnImages     []string // image repositories whose pods KWOK leaves alone
 	SimulateKey   string   // annotation whose pods KWOK leaves alone
+	Usage         bool     // KWOK serves what pods use, as a kubelet's /metrics/resource
 	Registry      *process.Registry
 	Progress      *progress.Printer
 }
@@ -180,13 +181,13 @@ func waitReady(ctx context.Context, p *process.Process, healthy func(context.Con
 type files struct {
 	ca, frontProxyCA                            *pki.Authority
 	server, etcdServer, etcdClient, proxyClient pki.Pair
-	serviceAccounts                             pki.Pair
+	serviceAccounts, kwokServer                 pki.Pair
 	controllerManager, scheduler, kwok          string // kubeconfigs
-	egress, kwokConfig, etcdData                string
+	egress, kwokConfig, usage, etcdData         string
 }
 
 func (c *ControlPlane) prepare() error {
-	ports, err := freePorts(c.options.Address, 5)
+	ports, err := freePorts(c.options.Address, 6)
 	if err != nil {
 		return err
 	}
@@ -201,7 +202,7 @@ func (c *ControlPlane) prepare() error {
 		c.apiServer(ports[0], etcd),
 		c.controllerManager(ports[3]),
 		c.scheduler(ports[4]),
-		c.kwok(),
+		c.kwok(ports[5]),
 	}
 	return nil
 }

@@ -15,8 +15,24 @@ import (
 // NodeAnnotation marks the nodes that KWOK plays.
 const NodeAnnotation = "kwok.x-k8s.io/node"
 
+// Usage annotations say what each container of a KWOK pod uses, as quantities; a pod without them has no metrics. They
+// may be changed while the pod runs.
+const (
+	UsageCPUAnnotation    = "kwok.x-k8s.io/usage-cpu"
+	UsageMemoryAnnotation = "kwok.x-k8s.io/usage-memory"
+)
+
+// UsagePath returns where KWOK serves a node's usage, and the annotation of the node that tells metrics-server: a kubelet
+// serves one node at /metrics/resource, and KWOK all of them at one address.
+func UsagePath(node string) (annotation, path string) {
+	return "metrics.k8s.io/resource-metrics-path", "/metrics/nodes/" + node + "/metrics/resource"
+}
+
 //go:embed kwok.yaml.tmpl
 var kwokTemplate string
+
+//go:embed usage.yaml
+var kwokUsage []byte
 
 // egressConfig makes the API server reach Services through lab/network, as a managed cluster's control plane reaches
 // its nodes through a tunnel. So the manifests' ClusterIP Services work unchanged without kube-proxy.
@@ -58,6 +74,10 @@ func (c *ControlPlane) makeFiles() error {
 	if err := os.WriteFile(c.files.kwokConfig, stages, 0o600); err != nil {
 		return fmt.Errorf("cannot prepare the control plane: %w", err)
 	}
+	c.files.usage = filepath.Join(c.options.Dir, "kwok-usage.yaml")
+	if err := os.WriteFile(c.files.usage, kwokUsage, 0o600); err != nil {
+		return fmt.Errorf("cannot prepare the control plane: %w", err)
+	}
 	return nil
 }
 
@@ -78,6 +98,10 @@ func (c *ControlPlane) makeCertificates(dir string) (err error) {
 		// The API server's identity towards etcd, and the health checks' towards both.
 		func() error {
 			f.etcdClient, err = f.ca.Client("apiserver-etcd-client", "kube-apiserver", "headroom-lab:health")
+			return err
+		},
+		func() error {
+			f.kwokServer, err = f.ca.Server("kwok-server", []net.IP{c.options.Address.AsSlice()})
 			return err
 		},
 		func() error {

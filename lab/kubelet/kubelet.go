@@ -14,7 +14,7 @@
 // It deviates from the real kubelet where a laboratory on one machine must, or had better: restart back-off is 1 s to 10 s
 // instead of 10 s to 5 min; a pod that lacks free GPUs waits instead of failing; a terminating pod is not Ready whatever
 // its probe says; there are no namespaces, so mounted paths are rewritten in args and environment, and KUBECONFIG stands
-// in for the in-cluster configuration; a container's last log lines are its termination message. Init containers, exec
+// in for the in-cluster configuration, in args as $(KUBECONFIG); a container's last log lines are its termination message. Init containers, exec
 // and gRPC probes, lifecycle hooks other than preStop sleep, and service environment variables are not supported; all
 // but the last are reported in the container's state.
 package kubelet

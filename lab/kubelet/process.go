@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,6 +67,10 @@ func (w *worker) spawn(ctx context.Context, pod *corev1.Pod, c *container) (inst
 	}
 	if err := w.complete(env, pod, mounts); err != nil {
 		return nil, &refusal{reasonConfig, err}
+	}
+	// Last, as the file is a real one: its path is not to be looked for among the mounts'.
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "$(KUBECONFIG)", env["KUBECONFIG"])
 	}
 	dir := w.dir
 	if inside := podenv.Rewrite(c.spec.WorkingDir, mounts); inside != c.spec.WorkingDir {

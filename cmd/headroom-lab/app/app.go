@@ -42,6 +42,7 @@ func clusterFlags(f *pflag.FlagSet, o *lab.Options) {
 	f.StringVar(&o.Product, "product", o.Product, "GPU model, as NVIDIA's GPU feature discovery writes it")
 	f.DurationVar(&o.HPASyncPeriod, "hpa-sync-period", o.HPASyncPeriod, "how often the HPA controller decides (Kubernetes' default is 15s)")
 	f.StringVar(&o.Source, "source", o.Source, "a folder inside a checkout of the project (default: the working directory)")
+	f.BoolVar(&o.Rightsizing, "rightsizing", o.Rightsizing, "run metrics-server and the Vertical Pod Autoscaler's updater and admission controller, too")
 	f.BoolVar(&o.Debug, "debug", o.Debug, "log every step of the lab's kubelet and network")
 }
 
@@ -162,6 +163,7 @@ func outputFlag(f *pflag.FlagSet, output *string) {
 
 func prepareCommand() *cobra.Command {
 	var source string
+	var rightsizing bool
 	c := &cobra.Command{
 		Use: "prepare", Short: "Build the control plane into the cache, as up and demo do when it is missing", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -174,9 +176,18 @@ func prepareCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s: in %s\n", components.Versions, filepath.Dir(components.Kubectl))
+			if !rightsizing {
+				return nil
+			}
+			more, err := binaries.EnsureRightsizing(c.Context(), root, progress.New(os.Stderr))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: in %s\n", more.Versions, filepath.Dir(more.MetricsServer))
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&rightsizing, "rightsizing", false, "build what up --rightsizing runs, too (four minutes on two cores)")
 	c.Flags().StringVar(&source, "source", "", "a folder inside a checkout of the project (default: the working directory)")
 	return c
 }

@@ -91,7 +91,8 @@ func startHost(ctx context.Context, o lab.Options) (*host, error) {
 	// Not CommandContext: it would kill the child, which has a cluster to take down.
 	cmd := exec.Command(self, "host", //nolint:gosec,noctx // our own binary
 		"--state-dir", o.Dir, "--nodes", strconv.Itoa(o.Nodes), "--gpus", strconv.Itoa(o.GPUs), "--product", o.Product,
-		"--hpa-sync-period", o.HPASyncPeriod.String(), "--source", o.Source, "--debug="+strconv.FormatBool(o.Debug))
+		"--hpa-sync-period", o.HPASyncPeriod.String(), "--source", o.Source,
+		"--rightsizing="+strconv.FormatBool(o.Rightsizing), "--debug="+strconv.FormatBool(o.Debug))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	line, err := cmd.StdinPipe()
