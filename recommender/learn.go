@@ -76,49 +76,67 @@ func (t *timeline) cut(p *past, from int, memory bool, risk float64, hold int) {
 // above it stays within risk. ok is false where it has too little to go by.
 func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) {
 	c.reset()
-	current, since, changes, known := 0, hold, 0, 0
-	for k := p.from; k <= week; k++ {
-		// Rules look back two weeks at most, and with a long hold less is kept than they would need.
-		level, ok := 0, false
-		if k >= 1 && week+k >= 2*hold+day+3 {
-			level, ok = r.says(&p.needs, week+k, hold)
-		}
-		since++
-		if ok && (current == 0 || k == week && hold > 1 || since >= hold && beyond(level-current)) {
-			if current != 0 && k < week {
-				changes++
-			}
-			current, since = level, 0
-		}
-		if current == 0 || k == week {
-			if k == week && !ok {
-				return fit{}, false
-			}
+	way := path{hold: hold, since: hold}
+	for k := p.from; k < week; k++ {
+		level, ok := p.says(r, k, hold)
+		if way.step(level, ok); way.level == 0 || !p.known[k] {
 			continue
 		}
-		if p.known[k] {
-			known++
-			need := 0
-			switch {
-			case hold == 1:
-				need = int(p.needs[week+k])
-			case ok && k+hold <= week: // relative to what is said now, not to what still holds
-				need = max(1, int(p.needs[week+k])-level+current)
-			}
-			c.add(&p.shapes[k], current, need)
+		way.known++
+		need := 0
+		switch {
+		case hold == 1:
+			need = int(p.needs[week+k])
+		case ok && k+hold <= week: // relative to what is said now, not to what still holds
+			need = max(1, int(p.needs[week+k])-level+way.level)
 		}
+		c.add(&p.shapes[k], way.level, need)
 	}
-	if known < minFit || current == 0 {
+	changes := way.changes
+	level, ok := p.says(r, week, hold)
+	if !ok || way.known < minFit {
 		return fit{}, false
 	}
-	n := float64(known)
+	if hold > 1 { // whether it is time for a change is learnt's to say
+		way.level = level
+	}
+	way.step(level, ok)
+	n, said := float64(way.known), float64(way.level)
 	margin := c.margin(risk * n)
-	f := fit{rule: r, margin: margin, level: float64(current) + margin}
+	f := fit{rule: r, margin: margin, level: said + margin}
 	f.slack = 1 - c.use()/n*math.Exp(-margin*levelWidth) + perChange*float64(changes)/n
 	// Windows that overlap are not many: the fewer there are side by side, the less do their extremes say.
 	pad := padding / (1 + c.needed/float64(hold))
-	f.lower, f.upper = float64(current)+c.need(tail)-pad, float64(current)+c.need(1-tail)+pad
+	f.lower, f.upper = said+c.need(tail)-pad, said+c.need(1-tail)+pad
 	return f, true
+}
+
+// says is a rule for hour k. Rules look back two weeks at most, and with a long hold less is kept than they would need.
+func (p *past) says(r rule, k, hold int) (int, bool) {
+	if k < 1 || week+k < 2*hold+day+3 {
+		return 0, false
+	}
+	return r.says(&p.needs, week+k, hold)
+}
+
+// path is what would have been requested, less the margin.
+type path struct {
+	hold, since    int
+	level          int // 0 at first
+	changes, known int
+}
+
+// step goes on by an hour of which a rule says something, or does not.
+func (p *path) step(level int, ok bool) {
+	p.since++
+	switch {
+	case !ok:
+	case p.level == 0:
+		p.level, p.since = level, 0
+	case p.since >= p.hold && beyond(level-p.level):
+		p.level, p.since = level, 0
+		p.changes++
+	}
 }
 
 // beyond reports whether a change of some levels is more than sticky.

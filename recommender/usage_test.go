@@ -386,7 +386,7 @@ func TestCheckpointsThatCannotBeRead(t *testing.T) {
 	newer[7]++
 	_, err = recommender.DecodeCheckpoint(newer, policy)
 	require.ErrorIs(t, err, recommender.ErrNewer)
-	for n := range len(good) {
+	for n := range good {
 		_, err := recommender.DecodeCheckpoint(good[:n], policy)
 		require.ErrorIs(t, err, recommender.ErrCorrupt, "cut at %d", n)
 	}
