@@ -93,7 +93,7 @@ func TestRiskIsKept(t *testing.T) {
 					}
 					need := samples[len(samples)-1-int(risk*float64(len(samples)))]
 					intervals++
-					if need >= lower*0.94 && need <= upper { // what is kept is rounded up by as much
+					if need >= lower && need <= upper {
 						held++
 					}
 				}
