@@ -114,6 +114,10 @@ bench-scaler: ## Tune every policy on one half of each trace, score it on the ot
 bench-forecast: ## Score the demand forecasts against last value, with coverage; TRACES=DIR for traces, else synthetic; seconds
 	TRACES=$(TRACES) $(GO) run ./bench/forecast $(BENCH_FLAGS)
 
+.PHONY: bench-recommender
+bench-recommender: ## Hold the recommender to the VPA's library: what a container costs, and the fit on TRACES=DIR, else synthetic; 10 minutes (BENCH_FLAGS="-only scale|accuracy|gpu -short")
+	TRACES=$(abspath $(TRACES)) $(GO) -C bench/recommender run . -results $(CURDIR)/bench/results $(BENCH_FLAGS)
+
 ##@ Keep tidy
 
 .PHONY: lint

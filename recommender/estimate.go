@@ -6,14 +6,18 @@ import (
 	"time"
 )
 
-// Estimate recommends. The Usage is not changed.
+// Estimate recommends. The Usage is not changed: if an hour has ended since the last sample or Tick, a copy is told so.
 func Estimate(u *Usage, now time.Time) Recommendation {
+	if u.samples > 0 && u.hourOf(now) > u.time.next {
+		u = u.clone()
+		u.Tick(now)
+	}
 	l := &u.learnt
 	r := Recommendation{Startup: u.startupPeak(now), Evidence: u.evidence()}
+	r.basis = basis{rule: l.rule, fitted: l.fitted, margin: l.margin, hours: l.hours}
 	if l.issued == 0 {
 		r.Reason = ReasonNoHistory
 		r.ReadyAt = u.readyAt(now)
-		r.Why = fmt.Sprintf("%d of %d hours are known", l.hours, minHours)
 		r.Lower, r.Upper, r.Request = unknown(), unknown(), unknown()
 		return r
 	}
@@ -25,7 +29,7 @@ func Estimate(u *Usage, now time.Time) Recommendation {
 	}
 	r.Request = levelValue(level) * unit
 	r.Lower, r.Upper = levelValue(float64(l.lower))*unit, levelValue(max(float64(l.upper), level))*unit
-	r.Why = u.why(r.Reason)
+	r.basis.reason = r.Reason
 	p := &u.policy
 	if p.Min > 0 && r.Request < p.Min {
 		r.Request, r.Reason = p.Min, ReasonMinimum
@@ -79,22 +83,37 @@ func (u *Usage) evidence() Evidence {
 	return e
 }
 
-// why says in a sentence what the request rests on.
-func (u *Usage) why(reason Reason) string {
-	l := &u.learnt
-	more := 100 * (math.Exp(float64(l.margin)*levelWidth) - 1)
-	switch reason {
-	case ReasonSurge:
+// basis is what Why needs.
+type basis struct {
+	reason Reason // before clamping
+	rule   rule
+	fitted bool
+	margin float32
+	hours  int32
+}
+
+// Why says in a sentence, with numbers, what the request rests on, or what is missing.
+func (r *Recommendation) Why() string {
+	b := &r.basis
+	factor := math.Exp(float64(b.margin) * levelWidth)
+	more := 100 * (factor - 1)
+	switch {
+	case r.Note != "":
+		return r.Note
+	case !r.Valid && r.Evidence.Samples == 0:
+		return "there are no samples yet"
+	case !r.Valid:
+		return fmt.Sprintf("%d of %d hours are known", b.hours, minHours)
+	case b.reason == ReasonSurge:
 		return "this hour needs more than the hours before it did"
-	case ReasonOOM:
+	case b.reason == ReasonOOM:
 		return fmt.Sprintf("killed for want of memory within the week, and %.0f%% more than that", more)
-	case ReasonPeak:
+	case b.reason == ReasonPeak:
 		return fmt.Sprintf("the highest peak and %.0f%% more, by how much peaks have exceeded those before them", more)
-	case ReasonSteady:
+	case b.reason == ReasonSteady:
 		return "the same at all hours, from the distribution of the last week: no pattern does better"
+	case !b.fitted:
+		return fmt.Sprintf("the most of the %d hours known and %.0f%% more", b.hours, more)
 	}
-	if !l.fitted {
-		return fmt.Sprintf("the most of the %d hours known and %.0f%% more", l.hours, more)
-	}
-	return fmt.Sprintf("%s, times %.2f: with that use was above it %.1f%% of the time", l.rule, math.Exp(float64(l.margin)*levelWidth), 100*l.over.value())
+	return fmt.Sprintf("%s, times %.2f: with that use was above it %.1f%% of the time", b.rule, factor, 100*r.Evidence.Over)
 }

@@ -26,6 +26,9 @@ func overs() [4]float64 { return [4]float64{0.5, 0.1, 0.02, 0} }
 
 const below = 0.5 // the share below the median
 
+// peak is the level of memory's.
+func (h hour) peak() float64 { return markLevel(h.top) }
+
 // shape of an hour of a resource.
 func (h hour) shape(memory bool) shape {
 	if memory {

@@ -40,16 +40,23 @@ type fit struct {
 func (t *timeline) cut(p *past, from int, memory bool, risk float64, hold int) {
 	start := t.next - week
 	p.from = max(0, from-start, t.first-start)
+	place := ((start % lifetime) + lifetime) % lifetime
 	for i := range week {
-		h := t.at(start + i)
+		h := hour{}
+		if start+i >= t.first {
+			h = t.hours[place]
+		}
 		p.needs[i], p.needs[week+i] = 0, 0
 		if p.known[i] = h.known(); p.known[i] {
 			p.shapes[i] = h.shape(memory)
 			p.needs[week+i] = uint8(p.shapes[i].quantile(risk) + 0.5)
 		}
 		// What is older has its place a week later in the ring.
-		if n := start + i; n-week >= from && n >= 0 && t.older != nil {
-			p.needs[i] = t.older[n%lifetime]
+		if n := start + i; t.older != nil && n-week >= from && n >= 0 {
+			p.needs[i] = t.older[place]
+		}
+		if place++; place == lifetime {
+			place = 0
 		}
 	}
 	p.needs[2*week] = 0

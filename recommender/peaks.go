@@ -8,8 +8,9 @@ import (
 // Peaks within a window before, that of a day forgets soonest.
 func peakWindows() [3]int { return [3]int{day, 3 * day, week} }
 
-// priorExcess, in levels (1 %), is part of the prior about by how much a peak exceeds those before it; the rest is spacing.
-const priorExcess = 0.2
+// The prior about by how much a peak exceeds those before it: a level (5.6 %), and a fifth of spacing. With spacing alone quiet
+// containers, which are what is killed when they change at last, have no margin; with all of it lively ones pay half as much again.
+const priorExcess, priorSpacing = 1, 0.2
 
 // peakFit is a window tried on the past.
 type peakFit struct {
@@ -18,16 +19,20 @@ type peakFit struct {
 
 // fitPeaks is about resources of which too little kills: the request must hold the peak of the policy's Hold, but for the risk.
 // By how much a peak exceeds those before it is taken to have an exponential tail, whose frequency and mean are counted. The prior
-// is as if it had happened once, by how far the hours' highest peaks lie apart (Hill's estimator of the tail, on the logarithmic
-// grid): so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
+// is as if it had happened once, by priorExcess and in part by how far the hours' highest peaks lie apart (Hill's estimator of the
+// tail, on the logarithmic grid): so the margin of a container that never exceeded its past shrinks with every day, and that of a growing one does not.
 func (u *Usage) fitPeaks() {
 	l := &u.learnt
-	var p past
-	u.time.cut(&p, int(u.version), true, u.policy.Risk, 1)
+	// What is said holds for a day: that no peak has exceeded it is news enough in every third hour.
+	if u.time.next < int(l.due) && l.issued > 0 && u.time.at(u.time.next-1).peak() <= float64(l.issued) {
+		return
+	}
+	l.due = int32(u.time.next + refit)
+	p := u.peaks()
 	hold := min(u.policy.hold(), week/2)
 	var best peakFit
 	for i, w := range peakWindows() {
-		f := p.tryPeaks(w, hold, u.policy.Risk, float64(l.tail)/2)
+		f := p.try(w, hold, u.policy.Risk, float64(l.tail)/2)
 		if i == 0 || f.mean < best.mean-better {
 			best = f
 		}
@@ -44,24 +49,33 @@ func (u *Usage) fitPeaks() {
 	}
 }
 
-func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
-	var peaks [week]float64
-	var sorted []float64
-	first := -1
-	for k := p.from; k < week; k++ {
-		if p.known[k] {
-			peaks[k] = p.shapes[k][3]
-			sorted = append(sorted, peaks[k])
-			if first < 0 {
-				first = k
-			}
+// peaks are those of the hours kept, by level, in the order of time and of size; 0 where nothing is known.
+type peaks struct {
+	hours  [week]float64
+	sorted []float64
+	first  int // index of the first known
+}
+
+func (u *Usage) peaks() *peaks {
+	p := &peaks{first: week, sorted: make([]float64, 0, week)}
+	start := u.time.next - week
+	for k := max(0, int(u.version)-start); k < week; k++ {
+		if h := u.time.at(start + k); h.known() {
+			p.hours[k] = h.peak()
+			p.sorted = append(p.sorted, p.hours[k])
+			p.first = min(p.first, k)
 		}
 	}
-	before := maxima(peaks[:], window) // before[k]: of the hours that end with k
-	ahead := reversedMaxima(peaks[:], hold)
+	slices.Sort(p.sorted)
+	return p
+}
+
+func (p *peaks) try(window, hold int, risk, tail float64) peakFit {
+	before := maxima(p.hours[:], window) // before[k]: of the hours that end with k
+	ahead := reversedMaxima(p.hours[:], hold)
 	var c counts
 	var tried, exceeded, excess, said float64
-	for k := first + day; k+hold <= week; k++ {
+	for k := p.first + day; k+hold <= week; k++ {
 		base := before[k-1]
 		if base == 0 || ahead[k] == 0 {
 			continue
@@ -78,13 +92,12 @@ func (p *past) tryPeaks(window, hold int, risk, tail float64) peakFit {
 	}
 	now := before[week-1]
 	h := float64(hold)
-	slices.Sort(sorted)
-	prior := priorExcess + spacing(sorted)
+	prior := priorExcess + priorSpacing*spacing(p.sorted)
 	often := (exceeded/h + 1) / (tried/h + 2)
 	byHowMuch := (excess/h + prior) / (exceeded/h + 1)
 	f := peakFit{margin: max(0, byHowMuch*math.Log(often/risk))}
 	f.level = now + f.margin
-	f.mean, f.lower = now+f.margin, sorted[0]
+	f.mean, f.lower = now+f.margin, p.sorted[0]
 	f.upper = now + max(0, byHowMuch*math.Log(often/tail))
 	if tried > 0 {
 		f.mean = said/tried + f.margin

@@ -89,7 +89,7 @@ const (
 
 // Recommendation is the answer for one resource of one container.
 type Recommendation struct {
-	// Valid says that there is one. If not, Why says what is missing and ReadyAt when it will be there, as far as one can tell.
+	// Valid says that there is one. If not, ReadyAt says when there will be, as far as one can tell.
 	Valid   bool
 	Request float64 // in the resource's unit
 	// Lower and Upper bound the need over the next Policy.Hold, the smallest request that would keep the risk.
@@ -98,10 +98,13 @@ type Recommendation struct {
 	Startup float64
 
 	Reason  Reason
-	Why     string // one sentence, with numbers
 	ReadyAt time.Time
 
 	Evidence Evidence
+
+	// Note is what Why says, where another estimator than this package's made the recommendation.
+	Note  string
+	basis basis
 }
 
 // Evidence is what a recommendation rests on.

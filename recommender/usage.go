@@ -3,6 +3,7 @@ package recommender
 import (
 	"iter"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -254,4 +255,15 @@ func (u *Usage) Tick(now time.Time) {
 	if u.samples > 0 {
 		u.closeUntil(u.hourOf(now))
 	}
+}
+
+// clone is a copy that shares nothing.
+func (u *Usage) clone() *Usage {
+	c := *u
+	c.open.counts = slices.Clone(u.open.counts)
+	if u.time.older != nil {
+		older := *u.time.older
+		c.time.older = &older
+	}
+	return &c
 }

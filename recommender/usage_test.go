@@ -2,6 +2,7 @@ package recommender_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -270,7 +271,7 @@ func TestOOMRaisesAtOnce(t *testing.T) {
 	u := recommender.NewUsage(recommender.Memory, recommender.DefaultPolicy(recommender.Memory))
 	end := play(u, func(time.Time, *rand.Rand) float64 { return 5e8 }, monday(), 3, nil, nil)
 	before := recommender.Estimate(u, end)
-	assert.Less(t, before.Request, 6e8)
+	assert.Less(t, before.Request, 6.5e8)
 	require.True(t, u.AddOOM(end.Add(time.Minute), 8e8, end.Add(time.Minute)))
 	at := end.Add(2 * time.Minute)
 	assert.GreaterOrEqual(t, recommender.Estimate(u, at).Request, 9.6e8)
@@ -430,4 +431,24 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestEstimateKnowsTheTime: whether the hour's end was told or is only past makes no difference, and asking changes nothing.
+func TestEstimateKnowsTheTime(t *testing.T) {
+	for resource, scale := range map[recommender.Resource]float64{recommender.CPU: 1, recommender.Memory: 1e9} {
+		u := recommender.NewUsage(resource, recommender.DefaultPolicy(resource))
+		at := monday()
+		r := rand.New(rand.NewPCG(4, 4))
+		for range 3*1440 + 30 {
+			u.Add(at, scale*curves()["daily"](at, r), 1, at)
+			at = at.Add(time.Minute)
+		}
+		told := func(at time.Time) string { return fmt.Sprintf("%+v", recommender.Estimate(u, at)) } // NaN is not equal to itself
+		before, later := told(at), at.Add(31*time.Minute)
+		untold := told(later)
+		assert.Equal(t, before, told(at))
+		u.Tick(later)
+		assert.Equal(t, told(later), untold)
+		assert.NotEqual(t, before, untold)
+	}
 }

@@ -24,9 +24,7 @@ func controlled() []recommender.Resource {
 func (w *workload) estimate(key recommender.Key, p recommender.Policy, now time.Time) recommender.Recommendation {
 	u := w.usages[key]
 	if u == nil {
-		return recommender.Recommendation{
-			Reason: recommender.ReasonNoHistory, Why: "there are no samples of " + string(key.Resource) + " yet", Startup: math.NaN(),
-		}
+		return recommender.Recommendation{Reason: recommender.ReasonNoHistory, Startup: math.NaN()}
 	}
 	u.SetPolicy(p)
 	return recommender.Estimate(u, now)
@@ -71,7 +69,7 @@ func (w *workload) resource(e v1alpha1.RecommendationEstimator, t *template, key
 	} else {
 		r = w.estimate(key, wish.policy(key), now)
 	}
-	a.Reason, a.Message = string(r.Reason), r.Why
+	a.Reason, a.Message = string(r.Reason), r.Why()
 	a.Startup = known(key.Resource, r.Startup)
 	a.Evidence = evidence(&r.Evidence)
 	if !r.Valid {

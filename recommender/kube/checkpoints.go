@@ -199,7 +199,7 @@ func (c *Controller) put(ctx context.Context, w *workload, encoded, whole []byte
 		foreign := w.keep.foreign
 		w.mu.Unlock()
 		if foreign != nil {
-			return nil // it is said in the conditions
+			return nil //nolint:nilerr // it is said in the conditions
 		}
 		if found.Data[workloadKey] != w.id.text() {
 			return fmt.Errorf("ConfigMap %s is not the checkpoint of this workload; delete or rename it", key.Name)

@@ -89,13 +89,13 @@ type Controller struct {
 	owners owners
 	spaces map[string]*space
 	count  uint64 // of passes
-	hasVPA bool
 	said   string // of what was wrong with the last pass
 
 	mu        sync.Mutex
 	workloads map[workloadID]*workload
 	objects   map[job]*object
 	hpas      map[workloadID]*autoscalingv2.HorizontalPodAutoscaler
+	gpus      map[string]*gpuNode
 	trouble   map[string]string // namespace → why it has no samples
 	noPast    bool              // the Source knows no past
 }

@@ -55,8 +55,8 @@ func autoscaler(h *autoscalingv2.HorizontalPodAutoscaler, templates []template, 
 	var metrics []v1alpha1.AutoscalerMetric
 	var notes []string
 	for _, r := range relatives(h) {
-		now, then, limit, any := sums(r, templates, advice)
-		if !any {
+		now, then, limit, some := sums(r, templates, advice)
+		if !some {
 			continue
 		}
 		if now == 0 || then == 0 {
@@ -97,7 +97,7 @@ func about(r relative, target int32, reach float64, rounded bool) string {
 
 // sums are what a target is a share of: requests now and then, and the limit of then, which is 0 if a container has none. A request
 // that is missing makes a sum 0, as it makes the HPA fail.
-func sums(r relative, templates []template, advice []v1alpha1.ContainerRecommendation) (now, then, limit float64, any bool) {
+func sums(r relative, templates []template, advice []v1alpha1.ContainerRecommendation) (now, then, limit float64, some bool) {
 	unlimited := false
 	for i := range templates {
 		t := &templates[i]
@@ -106,12 +106,12 @@ func sums(r relative, templates []template, advice []v1alpha1.ContainerRecommend
 		}
 		request := t.resources.Requests[r.resource]
 		should, ok := recommended(advice, t.name, r.resource)
-		any = any || ok
+		some = some || ok
 		if !ok {
 			should = request
 		}
 		if request.IsZero() || should.IsZero() {
-			return 0, 0, 0, any
+			return 0, 0, 0, some
 		}
 		now += request.AsApproximateFloat64()
 		then += should.AsApproximateFloat64()
@@ -124,7 +124,7 @@ func sums(r relative, templates []template, advice []v1alpha1.ContainerRecommend
 	if unlimited {
 		limit = 0
 	}
-	return now, then, limit, any
+	return now, then, limit, some
 }
 
 // limitThen is a container's limit once what is recommended has been done.

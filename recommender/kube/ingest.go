@@ -3,6 +3,8 @@ package kube
 import (
 	"context"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,12 +15,8 @@ import (
 	"headroom.dev/headroom/recommender"
 )
 
-// The labels of nodes that are read.
-const (
-	instanceType = "node.kubernetes.io/instance-type"
-	// gpuProduct is that of NVIDIA's feature discovery, and names the model of the node's GPUs.
-	gpuProduct = "nvidia.com/gpu.product"
-)
+// instanceType is the label that says a node's class.
+const instanceType = "node.kubernetes.io/instance-type"
 
 // future is how far ahead of the clock a sample may be: as far as the core allows.
 const future = 10 * time.Minute
@@ -111,7 +109,7 @@ func (c *Controller) follow(ctx context.Context, p *pod, o *corev1.Pod, now time
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.saw(p.class, n.model)
+	w.saw(p.class, n.gpu)
 	if first {
 		w.arrived(o, now)
 	}
@@ -132,15 +130,15 @@ func (c *Controller) follow(ctx context.Context, p *pod, o *corev1.Pod, now time
 	}
 }
 
-// saw notes the GPU model of a pod's node.
-func (w *workload) saw(class, model string) {
-	if model == "" || w.nodes[class] == model {
+// saw notes the GPUs of a pod's node.
+func (w *workload) saw(class string, d device) {
+	if d.model == "" || w.nodes[class] == d {
 		return
 	}
 	if w.nodes == nil {
-		w.nodes = map[string]string{}
+		w.nodes = map[string]device{}
 	}
-	w.nodes[class] = model
+	w.nodes[class] = d
 }
 
 // arrived looks at the version of a pod that was not there before. Of two versions side by side the one whose newest pod is younger
@@ -160,7 +158,7 @@ func (w *workload) arrived(o *corev1.Pod, now time.Time) {
 type node struct {
 	name  string
 	class string // of DaemonSets
-	model string // of its GPUs
+	gpu   device
 }
 
 // node returns what is known of a node; nothing if its name is empty or it is not there.
@@ -174,5 +172,10 @@ func (c *Controller) node(ctx context.Context, name string) node {
 		c.opts.Log.Debug("a node is not known", "node", name, "err", err)
 		return node{name: name}
 	}
-	return node{name: name, class: found.Labels[instanceType], model: found.Labels[gpuProduct]}
+	n := node{name: name, class: found.Labels[instanceType], gpu: device{model: found.Labels[gpuProduct]}}
+	// With the strategy "single" the labels are about instances, not about GPUs.
+	if mib, err := strconv.ParseInt(found.Labels[gpuMemory], 10, 64); err == nil && mib > 0 && !strings.Contains(n.gpu.model, "-MIG-") {
+		n.gpu.memory = mib << 20
+	}
+	return n
 }

@@ -159,15 +159,20 @@ func (o *owners) climbFrom(ctx context.Context, at link, found *metav1.PartialOb
 		case !certain && err == nil && at.id.Kind != "Pod":
 			out.top = at
 		}
-		if err != nil && passing(err) && !scalable {
-			return &owned{again: now}
-		}
 		if err != nil {
-			out.again = now.Add(ownerRetry)
-			return out
+			return out.unread(err, scalable, now)
 		}
 	}
 	return out
+}
+
+// unread ends a chain at an owner that cannot be read.
+func (o *owned) unread(err error, scalable bool, now time.Time) *owned {
+	if passing(err) && !scalable {
+		return &owned{again: now}
+	}
+	o.again = now.Add(ownerRetry)
+	return o
 }
 
 func linkOf(namespace string, ref metav1.OwnerReference) link {

@@ -127,3 +127,5 @@ func TestOwnersAreAskedOnce(t *testing.T) {
 	require.Zero(t, w.reads["web-v1"], "the ReplicaSet is named by the pod's hash")
 	require.EqualValues(t, 2, *w.rr("rec").Status.Replicas)
 }
+
+func notThere(name string) error { return apierrors.NewNotFound(schema.GroupResource{}, name) }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headroom.dev/headroom/api/v1alpha1"
-	"headroom.dev/headroom/recommender"
 )
 
 // space is a namespace that somebody asks about.
@@ -58,7 +56,7 @@ func (c *Controller) pass(ctx context.Context, sample bool) error {
 		errs = append(errs, err)
 	}
 	if sample {
-		errs = append(errs, c.sample(ctx, now))
+		errs = append(errs, c.sample(ctx, now), c.listRoom(ctx))
 	}
 	c.forget(s)
 	c.schedule(s, now, sample)
@@ -342,109 +340,4 @@ func (c *Controller) forget(s *survey) {
 	maps.DeleteFunc(c.workloads, func(_ workloadID, w *workload) bool { return w.seen != c.count })
 	maps.DeleteFunc(c.trouble, func(name string, _ string) bool { return !s.spaces[name] })
 	c.metrics.workloads.Set(float64(len(c.workloads)))
-}
-
-// schedule queues what is due.
-func (c *Controller) schedule(s *survey, now time.Time, sampled bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	valid := map[[2]string]int{{"ResourceRecommendation", "true"}: 0, {"ResourceRecommendation", "false"}: 0}
-	for j, o := range c.objects {
-		kind := "ResourceRecommendation"
-		if j.kind == jobVPA {
-			kind = "VerticalPodAutoscaler"
-		}
-		valid[[2]string{kind, fmt.Sprint(o.valid)}]++
-		every := c.opts.Interval
-		if o.valid {
-			every *= lookEvery
-		}
-		if o.looked.IsZero() || sampled && now.Sub(o.looked) >= every-time.Millisecond {
-			c.jobs.Add(j)
-		}
-	}
-	for key, n := range valid {
-		c.metrics.valid.WithLabelValues(key[0], key[1]).Set(float64(n))
-	}
-	for id, w := range c.workloads {
-		if due := w.keep.due.Load(); now.UnixNano() >= due {
-			w.keep.due.Store(now.Add(c.opts.Checkpoints).UnixNano())
-			if due != 0 {
-				c.jobs.Add(job{kind: jobSave, name: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}, id: id})
-			}
-		}
-		if s.auto[id.Namespace] && s.claims[id] == nil && w.top.uid != "" {
-			c.jobs.Add(job{kind: jobCreate, name: types.NamespacedName{Namespace: id.Namespace, Name: nameOf(id)}, id: id})
-		}
-	}
-	for i := range s.rrs {
-		r := &s.rrs[i]
-		if automatic(r) && r.DeletionTimestamp == nil && (!s.auto[r.Namespace] || c.objects[job{kind: jobRecommendation, name: client.ObjectKeyFromObject(r)}].duplicate != "") {
-			c.jobs.Add(job{kind: jobDelete, name: client.ObjectKeyFromObject(r)})
-		}
-	}
-}
-
-// separate is for how many namespaces the Source is asked one by one; for more it is asked for all at once.
-const separate = 4
-
-// sample takes the Source's newest samples of every namespace with pods that are asked about.
-func (c *Controller) sample(ctx context.Context, now time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, max(c.opts.Interval, 10*time.Second))
-	defer cancel()
-	var names []string
-	for name, sp := range c.spaces {
-		if len(sp.pods) > 0 {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	if len(names) > separate {
-		samples, err := c.opts.Source.Samples(ctx, "")
-		for namespace, part := range byNamespace(samples) {
-			c.take(namespace, part, now)
-		}
-		c.answered(names, err)
-		return err
-	}
-	var errs []error
-	for _, name := range names {
-		samples, err := c.opts.Source.Samples(ctx, name)
-		c.take(name, samples, now)
-		c.answered([]string{name}, err)
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// answered remembers why namespaces have no samples, for their objects.
-func (c *Controller) answered(names []string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, name := range names {
-		delete(c.trouble, name)
-		if err != nil {
-			c.trouble[name] = oneLine(err)
-		}
-	}
-}
-
-// oneLine is an error in one line.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
-
-// byNamespace parts samples, which keep their order.
-func byNamespace(samples []recommender.Sample) map[string][]recommender.Sample {
-	sizes := map[string]int{}
-	for i := range samples {
-		sizes[samples[i].Container.Namespace]++
-	}
-	parts := make(map[string][]recommender.Sample, len(sizes))
-	for i := range samples {
-		name := samples[i].Container.Namespace
-		if parts[name] == nil {
-			parts[name] = make([]recommender.Sample, 0, sizes[name])
-		}
-		parts[name] = append(parts[name], samples[i])
-	}
-	return parts
 }

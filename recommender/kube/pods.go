@@ -51,7 +51,6 @@ type pod struct {
 	version  string // of the object
 	uid      types.UID
 	seen     uint64 // the pass that last saw it
-	owner    types.UID
 	workload *workload
 	class    string
 	starting bool      // not Ready, and not since its containers began to run

@@ -24,8 +24,9 @@ func nameOfResource(r recommender.Resource) corev1.ResourceName {
 		return corev1.ResourceCPU
 	case recommender.Memory:
 		return corev1.ResourceMemory
+	default:
+		return ""
 	}
-	return ""
 }
 
 // container returns what is wished of a container; nothing for one that is not named.

@@ -55,7 +55,7 @@ func (c *Controller) recommend(ctx context.Context, j job) error {
 	}
 	valid := ready.Status == metav1.ConditionTrue
 	if differs || now.Sub(o.written) >= stale && !equality.Semantic.DeepEqual(before, &r.Status) {
-		if err := c.writeStatus(ctx, &r, before, &ready); err != nil {
+		if err := c.writeStatus(ctx, &r, before); err != nil {
 			return err
 		}
 		o.written = now
@@ -64,7 +64,7 @@ func (c *Controller) recommend(ctx context.Context, j job) error {
 	return nil
 }
 
-func (c *Controller) writeStatus(ctx context.Context, r *v1alpha1.ResourceRecommendation, before *v1alpha1.ResourceRecommendationStatus, ready *metav1.Condition) error {
+func (c *Controller) writeStatus(ctx context.Context, r *v1alpha1.ResourceRecommendation, before *v1alpha1.ResourceRecommendationStatus) error {
 	base := r.DeepCopy()
 	base.Status = *before
 	err := c.write(ctx, "recommendation", func(ctx context.Context) error {
@@ -116,6 +116,7 @@ func (c *Controller) look(ctx context.Context, o *object, r *v1alpha1.ResourceRe
 	hpa := c.hpaOf(o.id)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.recall(&r.Status)
 	wish := &wishes{spec: &r.Spec, floors: c.opts.Floors, containers: w.running()}
 	valid, all := c.containers(w, r.Spec.Estimator, wish, now, &r.Status)
 	r.Status.Autoscaler = autoscaler(hpa, w.templates, r.Status.Containers)

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -177,7 +176,7 @@ func (s *stock) recommend(key recommender.Key, w *wishes) recommender.Recommenda
 	nan := math.NaN()
 	got, known, ok := s.estimate(key.Container, w.containers, false)
 	if !ok {
-		return recommender.Recommendation{Reason: recommender.ReasonNoHistory, Why: "there are no samples yet", Startup: nan}
+		return recommender.Recommendation{Reason: recommender.ReasonNoHistory, Startup: nan}
 	}
 	of := func(a vpa.Amounts) float64 {
 		if key.Resource == recommender.CPU {
@@ -194,7 +193,7 @@ func (s *stock) recommend(key recommender.Key, w *wishes) recommender.Recommenda
 	}
 	out := recommender.Recommendation{
 		Valid: true, Request: clamp(of(got.Target)), Lower: clamp(of(got.Lower)), Upper: clamp(of(got.Upper)), Startup: nan, Reason: reasonVPA,
-		Why: fmt.Sprintf("what the VerticalPodAutoscaler would recommend from %d samples since %s", known.Samples(), known.First().UTC().Format(time.DateTime)),
+		Note: fmt.Sprintf("what the VerticalPodAutoscaler would recommend from %d samples since %s", known.Samples(), known.First().UTC().Format(time.DateTime)),
 		Evidence: recommender.Evidence{
 			Since: known.First(), Until: known.Last(), Samples: known.Samples(), Hours: int(known.Last().Sub(known.First()).Hours()), Certainty: 1, Covered: nan, Over: nan,
 		},
@@ -207,8 +206,7 @@ func (s *stock) recommend(key recommender.Key, w *wishes) recommender.Recommenda
 
 // checkpoint is that of a container.
 func (a *aggregate) checkpoint(now time.Time) vpa.Checkpoint {
-	var instances iter.Seq[*vpa.Instance] = maps.Values(a.instances)
-	return a.known.Checkpoint(now, instances)
+	return a.known.Checkpoint(now, maps.Values(a.instances))
 }
 
 // containers are the names of those that something is known of.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -206,7 +205,7 @@ func (c *Controller) unsupported(ctx context.Context, w *workload, v *vpav1.Vert
 	case err != nil && !apierrors.IsForbidden(err):
 		return "", err
 	case err != nil:
-		return "Cannot read targetRef. Reason: " + err.Error(), nil
+		return "Cannot read targetRef. Reason: " + err.Error(), nil //nolint:nilerr // it is the answer
 	case !kind:
 		return fmt.Sprintf("Cannot read targetRef. Reason: the cluster has no %s in %s", ref.Kind, ref.APIVersion), nil
 	case found == nil:
@@ -220,6 +219,7 @@ func (c *Controller) unsupported(ctx context.Context, w *workload, v *vpav1.Vert
 // containersOf are the recommendations of containers. left says what is left out because an HPA scales on it, why what is missing.
 // Caller holds the workload's lock.
 func (c *Controller) containersOf(w *workload, v *vpav1.VerticalPodAutoscaler, hpa []relative, now time.Time) (list []vpav1.RecommendedContainerResources, left, why string) {
+	w.recall(&v1alpha1.ResourceRecommendationStatus{})
 	wish := &wishes{floors: c.opts.Floors, containers: w.running()}
 	var held []string
 	for i := range w.templates {
@@ -259,8 +259,7 @@ func (c *Controller) containersOf(w *workload, v *vpav1.VerticalPodAutoscaler, h
 		return cmp.Compare(a.ContainerName, b.ContainerName)
 	})
 	if len(held) > 0 {
-		left = fmt.Sprintf("%s: a HorizontalPodAutoscaler's averageUtilization depends on the request, and a VerticalPodAutoscaler cannot change both; a ResourceRecommendation says what both should be",
-			strings.Join(held, ", "))
+		left = strings.Join(held, ", ") + ": a HorizontalPodAutoscaler's averageUtilization depends on the request, and a VerticalPodAutoscaler cannot change both; a ResourceRecommendation says what both should be"
 	}
 	return list, left, why
 }
@@ -301,7 +300,7 @@ func (w *workload) forVPA(v *vpav1.VerticalPodAutoscaler, wish *wishes, containe
 		p.Min = wish.policy(key).Min
 		got := w.estimate(key, p, now)
 		if !got.Valid {
-			missing = got.Why
+			missing = got.Why()
 			if !got.ReadyAt.IsZero() {
 				missing += "; a recommendation is expected at " + got.ReadyAt.UTC().Format(time.RFC3339)
 			}
@@ -334,94 +333,4 @@ func (w *workload) count(v *vpav1.VerticalPodAutoscaler) int {
 		}
 	}
 	return n
-}
-
-// recommendedContainer adds methods to the VPA's type.
-type recommendedContainer vpav1.RecommendedContainerResources
-
-// put writes an estimate of a resource, within the policy's bounds.
-func (out *recommendedContainer) put(name corev1.ResourceName, e estimated, p *vpav1.ContainerResourcePolicy) {
-	set := func(list *corev1.ResourceList, q resource.Quantity) {
-		if *list == nil {
-			*list = corev1.ResourceList{}
-		}
-		(*list)[name] = q
-	}
-	set(&out.UncappedTarget, *e.target)
-	set(&out.Target, capped(*e.target, name, p))
-	set(&out.LowerBound, capped(*e.lower, name, p))
-	set(&out.UpperBound, capped(*e.upper, name, p))
-}
-
-// capped is an amount within a policy's bounds, of which the upper wins.
-func capped(q resource.Quantity, name corev1.ResourceName, p *vpav1.ContainerResourcePolicy) resource.Quantity {
-	if least, ok := p.MinAllowed[name]; ok && !least.IsZero() && q.Cmp(least) < 0 {
-		q = least
-	}
-	if m, ok := p.MaxAllowed[name]; ok && !m.IsZero() && q.Cmp(m) > 0 {
-		q = m
-	}
-	return q
-}
-
-// keep leaves what a former process recommended, until there is something better: to take it back would make pods that start now
-// start with what their template says.
-func (out *recommendedContainer) keep(before *vpav1.RecommendedPodResources, name corev1.ResourceName) {
-	if before == nil {
-		return
-	}
-	for i := range before.ContainerRecommendations {
-		b := &before.ContainerRecommendations[i]
-		if b.ContainerName != out.ContainerName {
-			continue
-		}
-		for _, pair := range []struct{ from, to *corev1.ResourceList }{
-			{&b.Target, &out.Target}, {&b.LowerBound, &out.LowerBound}, {&b.UpperBound, &out.UpperBound}, {&b.UncappedTarget, &out.UncappedTarget},
-		} {
-			q, ok := (*pair.from)[name]
-			if !ok {
-				continue
-			}
-			if *pair.to == nil {
-				*pair.to = corev1.ResourceList{}
-			}
-			(*pair.to)[name] = q
-		}
-	}
-}
-
-// vpaChanged says whether something is different that a reader, or the updater, should see at once.
-func vpaChanged(before, after *vpav1.VerticalPodAutoscalerStatus) bool {
-	index := func(s *vpav1.VerticalPodAutoscalerStatus) map[string]resource.Quantity {
-		out := map[string]resource.Quantity{}
-		if s.Recommendation == nil {
-			return out
-		}
-		for i := range s.Recommendation.ContainerRecommendations {
-			r := &s.Recommendation.ContainerRecommendations[i]
-			for name, q := range r.Target {
-				out[r.ContainerName+"/"+string(name)] = q
-			}
-		}
-		return out
-	}
-	was, is := index(before), index(after)
-	if len(was) != len(is) {
-		return true
-	}
-	for key, q := range is {
-		old, ok := was[key]
-		if !ok || moved(&old, &q) {
-			return true
-		}
-	}
-	strip := func(list []vpav1.VerticalPodAutoscalerCondition) []vpav1.VerticalPodAutoscalerCondition {
-		out := slices.Clone(list)
-		for i := range out {
-			out[i].Message, out[i].ObservedGeneration = "", 0
-		}
-		return out
-	}
-	return !equality.Semantic.DeepEqual(strip(before.Conditions), strip(after.Conditions)) ||
-		!equality.Semantic.DeepEqual(before.ObservedGeneration, after.ObservedGeneration)
 }

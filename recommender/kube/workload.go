@@ -21,7 +21,7 @@ type template struct {
 	name      string
 	kind      v1alpha1.ContainerType
 	image     string
-	args      []string
+	args      []string // the command and its arguments
 	resources corev1.ResourceRequirements
 }
 
@@ -41,7 +41,7 @@ type workload struct {
 	version   string
 	versioned bool
 	replicas  int32
-	nodes     map[string]string // node class → GPU model, of the pods
+	nodes     map[string]device // by node class
 	keep      keeping
 	filling   bool   // from the past; what is observed meanwhile is held back
 	restored  []byte // the checkpoint that was read, until the past has been added to it
@@ -132,8 +132,45 @@ func (w *workload) describe(o *corev1.Pod) {
 	w.model = o.CreationTimestamp.Time
 	w.templates = w.templates[:0]
 	each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
-		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, resources: c.Resources})
+		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources})
 	})
+}
+
+// recall takes the containers from what was said of them, or is known, while there are no pods that tell: between the runs of a
+// CronJob.
+func (w *workload) recall(s *v1alpha1.ResourceRecommendationStatus) {
+	if w.templates != nil {
+		return
+	}
+	seen := map[string]bool{}
+	for i := range s.Containers {
+		c := &s.Containers[i]
+		if seen[c.Name] {
+			continue
+		}
+		seen[c.Name] = true
+		t := template{name: c.Name, kind: c.Type, resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}}
+		for _, a := range c.Resources {
+			if a.Request != nil {
+				t.resources.Requests[a.Resource] = *a.Request
+			}
+			if a.Limit != nil {
+				t.resources.Limits[a.Resource] = *a.Limit
+			}
+		}
+		w.templates = append(w.templates, t)
+	}
+	var more []string
+	for key := range w.usages {
+		if !seen[key.Container] {
+			seen[key.Container] = true
+			more = append(more, key.Container)
+		}
+	}
+	slices.Sort(more)
+	for _, name := range more {
+		w.templates = append(w.templates, template{name: name, kind: v1alpha1.TypeContainer})
+	}
 }
 
 // classes are the node classes of which something is known of a container; "" where there are none.

@@ -55,13 +55,13 @@ type world struct {
 	refuse  func(key client.ObjectKey, object client.Object) error
 }
 
-func newScheme(t testing.TB, vpa bool) *runtime.Scheme {
-	t.Helper()
+func newScheme(tb testing.TB, vpa bool) *runtime.Scheme {
+	tb.Helper()
 	known := runtime.NewScheme()
-	require.NoError(t, scheme.AddToScheme(known))
-	require.NoError(t, v1alpha1.AddToScheme(known))
+	require.NoError(tb, scheme.AddToScheme(known))
+	require.NoError(tb, v1alpha1.AddToScheme(known))
 	if vpa {
-		require.NoError(t, vpav1.AddToScheme(known))
+		require.NoError(tb, vpav1.AddToScheme(known))
 	}
 	return known
 }
@@ -140,6 +140,10 @@ func (w *world) wrote(object client.Object) {
 
 // restart makes another process of the controller.
 func (w *world) restart() {
+	if w.Controller != nil {
+		w.jobs.ShutDown()
+		w.fills.ShutDown()
+	}
 	w.registry, w.recorder = prometheus.NewRegistry(), events.NewFakeRecorder(1000)
 	w.opts.Registerer, w.opts.Recorder = w.registry, w.recorder
 	c, err := New(w.opts)
