@@ -1,0 +1,245 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+)
+
+// decider is one call of Next.
+type decider struct {
+	State
+	r   Request
+	o   *Observation
+	w   *Workload
+	now time.Time
+}
+
+// mostTransitions bounds the phases one observation can lead through; the longest way is Resting to Settled to Resting.
+const mostTransitions = 12
+
+// Next takes a rollout on by what is observed. The request's Now is the time, its service and demand those of the moment. The
+// state is to be stored before the actions are carried out, or after: either way the next call goes on.
+func Next(s State, r Request, o Observation) (State, []Action) {
+	r = r.withDefaults()
+	d := &decider{State: s, r: r, o: &o, w: o.Workload, now: r.Now}
+	if d.w != nil {
+		d.r.Service.Replicas = d.w.Replicas
+	}
+	for range mostTransitions {
+		phase, step, reason := d.Phase, d.Step, d.Seq
+		d.transit()
+		if d.watch(); phase == d.Phase && step == d.Step && reason == d.Seq {
+			break
+		}
+	}
+	return d.State, d.actions()
+}
+
+// transit changes the phase where the observation says so.
+func (d *decider) transit() {
+	if d.w == nil {
+		if d.Phase != Adopting && d.Phase != Released && d.Phase != Gone {
+			d.enter(Gone, d.now)
+			d.say(d.now, "Deleted", "the "+string(d.r.Service.Kind)+" was deleted: the rollout ends")
+		} else if d.Phase == Adopting {
+			d.say(d.now, "NotFound", "the "+string(d.r.Service.Kind)+" does not exist")
+		}
+		return
+	}
+	if d.UID != "" && d.UID != d.w.UID {
+		// Another object of the same name: nothing of the old one is its.
+		d.State = State{Seq: d.Seq, Events: d.Events, Handled: d.Handled, Reason: d.Reason, Message: d.Message}
+	}
+	d.obey()
+	switch d.Phase {
+	case Adopting:
+		d.adopt()
+	case Resting:
+		d.rest()
+	case Planning:
+		d.planning()
+	case Moving, Settled:
+		d.underway()
+	case GoingBack:
+		d.returning()
+	case Restoring:
+		if d.w.Fields == d.want() && d.stableKnown() {
+			d.enter(Resting, d.now)
+		}
+	case Released, Gone:
+		if !d.o.Release {
+			d.State = State{Seq: d.Seq, Events: d.Events, Handled: d.Handled, Reason: d.Reason, Message: d.Message}
+		}
+	}
+}
+
+func (d *decider) stableKnown() bool { return d.o.Stable == d.From }
+
+// adopt learns what is the user's, once no update of Kubernetes' own is under way.
+func (d *decider) adopt() {
+	if d.o.Release {
+		d.enter(Released, d.now)
+		return
+	}
+	for template, v := range d.o.Versions {
+		if template != d.w.Template && v.Replicas > 0 {
+			d.say(d.now, "UpdateInProgress", "an update that began before the policy is still under way")
+			return
+		}
+	}
+	d.UID, d.Original, d.From = d.w.UID, d.w.Fields, d.w.Template
+	if d.Original.MinReadySeconds == HoldSeconds && d.Original.ProgressDeadline == NoDeadline {
+		// A hold whose state was lost: what the owner wrote is not known any more, so what Kubernetes takes by default.
+		d.Original = Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+		d.say(d.now, "FieldsUnknown", "the fields of a former hold were found and its state was not: Kubernetes' defaults take their place")
+	}
+	d.enter(Restoring, d.now)
+	d.say(d.now, "Adopted", "new templates wait for their plan from now on")
+}
+
+func (d *decider) rest() {
+	d.Schedule, d.Step, d.Tried, d.To, d.Mixed, d.Reasserted = nil, 0, nil, "", false, 0
+	if d.o.Release {
+		if d.w.Fields == d.Original && d.w.Template == d.From {
+			d.enter(Released, d.now)
+			d.say(d.now, "Released", "the workload is as its owner wrote it")
+		}
+		return
+	}
+	// What the owner changes at rest is the owner's; only paused, or its like, is held.
+	theirs := d.w.Fields
+	theirs.Paused, theirs.Partition, theirs.OnDelete = d.Original.Paused, d.Original.Partition, d.Original.OnDelete
+	d.Original = theirs
+	switch t := d.w.Template; {
+	case t == d.From:
+	case t == d.Failed:
+		d.say(d.now, "NotRetried", "version "+t+" was gone back from: change the template, or retry")
+	case d.w.Replicas == 0:
+		d.Queued = t
+	default:
+		d.To, d.Queued, d.Failed, d.Frozen = t, "", "", false
+		d.enter(Planning, d.now)
+	}
+}
+
+// planning waits for a schedule that can start.
+func (d *decider) planning() {
+	switch {
+	case d.o.Release:
+		d.abandon("PolicyRemoved", "the policy was removed before the new version was planned", "", "")
+		return
+	case d.w.Template == d.From && d.Mixed:
+		d.abandon("Undone", "the template is the stable one again", "", "")
+		return
+	case d.w.Template == d.From:
+		d.enter(Restoring, d.now)
+		d.say(d.now, "Undone", "the template is the stable one again")
+		return
+	case d.w.Template != d.To:
+		d.To = d.w.Template
+	case d.w.Replicas == 0:
+		d.abandon("ScaledToZero", "there are no replicas: the new version waits until there are", d.To, "")
+		return
+	}
+	s, refusal := Plan(d.untried())
+	switch {
+	case refusal != nil:
+		d.say(d.now, string(refusal.Reason), refusal.String())
+	case d.o.Wait != "":
+		d.say(d.now, "WaitsForBudget", d.o.Wait)
+	case d.Frozen:
+		d.say(d.now, "Paused", "paused by a person")
+	default:
+		d.Schedule, d.Step, d.Replicas, d.Passed = &s, 0, d.w.Replicas, false
+		d.enter(Moving, d.now)
+		d.say(d.now, "Started", fmt.Sprintf("%s of %s: %s, at least %d of %d replicas serve", s.Strategy, d.To, s.Makespan, s.Least.Replicas, s.Replicas))
+	}
+}
+
+// untried is the request without sources whose pods stayed Unschedulable.
+func (d *decider) untried() Request {
+	r := d.r
+	r.Sources = nil
+	for _, s := range d.r.Sources {
+		tried := false
+		for _, t := range d.Tried {
+			tried = tried || t == s.label()
+		}
+		if !tried {
+			r.Sources = append(r.Sources, s)
+		}
+	}
+	return r
+}
+
+// abandon goes back before anything, or anything more, is promoted. queue is tried again later, failed is not.
+func (d *decider) abandon(reason, message, queue, failed string) {
+	d.Queued, d.Failed = queue, failed
+	if queue != "" {
+		d.NotBefore = d.now.Add(retryAfter)
+	}
+	d.Passed = false
+	d.enter(GoingBack, d.now)
+	d.say(d.now, reason, message)
+}
+
+// returning waits until only the old version is left.
+func (d *decider) returning() {
+	if t := d.w.Template; t != d.From && t != d.To && t != "" {
+		// A template newer than the one that is being left: it waits for its turn.
+		d.Queued, d.NotBefore, d.To = t, d.now, t
+	}
+	if d.w.Template != d.From || !d.w.Synced {
+		return
+	}
+	for template, v := range d.o.Versions {
+		if template != d.From && v.Replicas > 0 {
+			return
+		}
+	}
+	// Old pods that still load are waited for at rest: what was held is given back as soon as the new version is gone.
+	if d.o.Versions[d.From].Replicas == d.w.Replicas {
+		d.enter(Restoring, d.now)
+		d.say(d.now, "WentBack", "only "+d.From+" is left; "+d.Message)
+	}
+}
+
+// obey carries out a command once.
+func (d *decider) obey() {
+	c := d.o.Command
+	if c.ID == "" || c.ID == d.Handled {
+		return
+	}
+	d.Handled = c.ID
+	running := d.Phase == Moving || d.Phase == Settled
+	switch c.Kind {
+	case Pause:
+		d.Frozen = true
+		d.say(d.now, "Paused", "paused by "+c.By)
+	case Resume:
+		d.Frozen = false
+		d.say(d.now, "Resumed", "resumed by "+c.By)
+	case Promote:
+		if d.Phase == Settled {
+			d.Passed, d.Frozen = true, false
+			d.say(d.now, "Promoted", fmt.Sprintf("step %s was passed by %s", d.step().Name, c.By))
+		}
+	case Abort:
+		if running || d.Phase == Planning {
+			d.abandon("Aborted", "aborted by "+c.By, "", d.To)
+		}
+	case Retry:
+		if d.Phase == Resting && d.Failed != "" {
+			d.Queued, d.Failed, d.NotBefore = d.Failed, "", d.now
+		} else if d.Phase == Resting && d.Queued != "" {
+			d.NotBefore = d.now
+		}
+	case Undo:
+		switch {
+		case running || d.Phase == Planning:
+			d.abandon("Undone", "undone by "+c.By, "", d.To)
+		case d.Phase == Resting && d.Previous != "":
+			d.Queued, d.Failed, d.NotBefore = d.Previous, "", d.now
+		}
+	}
+}
