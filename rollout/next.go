@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 )
 
@@ -26,9 +27,9 @@ func Next(s State, r Request, o Observation) (State, []Action) {
 		d.r.Service.Replicas = d.w.Replicas
 	}
 	for range mostTransitions {
-		phase, step, reason := d.Phase, d.Step, d.Seq
+		before := d.State
 		d.transit()
-		if d.watch(); phase == d.Phase && step == d.Step && reason == d.Seq {
+		if d.watch(); reflect.DeepEqual(before, d.State) {
 			break
 		}
 	}
@@ -63,7 +64,7 @@ func (d *decider) transit() {
 	case GoingBack:
 		d.returning()
 	case Restoring:
-		if d.w.Fields == d.want() && d.stableKnown() {
+		if d.w.Fields == d.want() && d.o.Stable == d.From && d.weightInForce() {
 			d.enter(Resting, d.now)
 		}
 	case Released, Gone:
@@ -72,8 +73,6 @@ func (d *decider) transit() {
 		}
 	}
 }
-
-func (d *decider) stableKnown() bool { return d.o.Stable == d.From }
 
 // adopt learns what is the user's, once no update of Kubernetes' own is under way.
 func (d *decider) adopt() {
@@ -98,7 +97,7 @@ func (d *decider) adopt() {
 }
 
 func (d *decider) rest() {
-	d.Schedule, d.Step, d.Tried, d.To, d.Mixed, d.Reasserted = nil, 0, nil, "", false, 0
+	d.Schedule, d.Step, d.Tried, d.To, d.Mixed = nil, 0, nil, "", false
 	if d.o.Release {
 		if d.w.Fields == d.Original && d.w.Template == d.From {
 			d.enter(Released, d.now)
@@ -106,24 +105,46 @@ func (d *decider) rest() {
 		}
 		return
 	}
-	// What the owner changes at rest is the owner's; only paused, or its like, is held.
-	theirs := d.w.Fields
-	theirs.Paused, theirs.Partition, theirs.OnDelete = d.Original.Paused, d.Original.Partition, d.Original.OnDelete
-	d.Original = theirs
+	d.learn()
 	switch t := d.w.Template; {
+	case (t == d.From || t == d.Failed) && d.strays() > 0:
+		d.abandon("NotPassed", fmt.Sprintf("%s of versions that were not passed, after somebody let them roll", plural(d.strays(), "replica")), d.Queued, d.Failed)
 	case t == d.From:
 	case t == d.Failed:
 		d.say(d.now, "NotRetried", "version "+t+" was gone back from: change the template, or retry")
 	case d.w.Replicas == 0:
 		d.Queued = t
 	default:
-		d.To, d.Queued, d.Failed, d.Frozen = t, "", "", false
+		d.To, d.Queued, d.Failed, d.Frozen, d.Reasserted = t, "", "", false, 0
 		d.enter(Planning, d.now)
 	}
 }
 
+// learn takes what the owner changes at rest for the owner's: only paused, or its like, is held then. What a hold may have
+// written, before a caller died that had not stored its state, is not learnt.
+func (d *decider) learn() {
+	theirs := d.w.Fields
+	if theirs != d.atRest(theirs) || d.w.Template != d.From || theirs.ProgressDeadline == NoDeadline && d.Original.ProgressDeadline != NoDeadline {
+		return
+	}
+	theirs.Paused, theirs.Partition, theirs.OnDelete = d.Original.Paused, d.Original.Partition, d.Original.OnDelete
+	d.Original = theirs
+}
+
+// strays counts the pods of versions other than the stable one.
+func (d *decider) strays() int {
+	n := 0
+	for template, v := range d.o.Versions {
+		if template != d.From {
+			n += v.Replicas
+		}
+	}
+	return n
+}
+
 // planning waits for a schedule that can start.
 func (d *decider) planning() {
+	d.Mixed = d.strays() > 0
 	switch {
 	case d.o.Release:
 		d.abandon("PolicyRemoved", "the policy was removed before the new version was planned", "", "")
@@ -143,6 +164,8 @@ func (d *decider) planning() {
 	}
 	s, refusal := Plan(d.untried())
 	switch {
+	case refusal != nil && d.Mixed:
+		d.abandon(string(refusal.Reason), refusal.String(), d.To, "")
 	case refusal != nil:
 		d.say(d.now, string(refusal.Reason), refusal.String())
 	case d.o.Wait != "":
@@ -156,10 +179,17 @@ func (d *decider) planning() {
 	}
 }
 
-// untried is the request without sources whose pods stayed Unschedulable.
+// untried is the request without sources whose pods stayed Unschedulable, and with the GPUs that surge pods hold already.
 func (d *decider) untried() Request {
 	r := d.r
 	r.Sources = nil
+	held := -d.w.Replicas
+	for _, v := range d.o.Versions {
+		held += v.Replicas - v.NoGPU
+	}
+	if held > 0 {
+		r.Sources = append(r.Sources, Source{Kind: Free, Name: "held", Replicas: held})
+	}
 	for _, s := range d.r.Sources {
 		tried := false
 		for _, t := range d.Tried {

@@ -194,12 +194,17 @@ func (s *State) step() Step {
 	return s.Schedule.Steps[s.Step]
 }
 
-// say makes something the present condition, and an event unless it says the same as the last one.
+// say makes something the present condition, and an event unless there was the same in this phase.
 func (s *State) say(now time.Time, reason, message string) {
 	if s.Reason == reason && s.Message == message {
 		return
 	}
 	s.Reason, s.Message = reason, message
+	for _, e := range s.Events {
+		if e.Reason == reason && e.Message == message && !e.At.Before(s.Since) {
+			return
+		}
+	}
 	s.Seq++
 	events := append([]Event(nil), s.Events[max(0, len(s.Events)-mostEvents+1):]...)
 	s.Events = append(events, Event{s.Seq, now, reason, message})

@@ -20,13 +20,11 @@ func (d *decider) want() Fields {
 		}
 		return d.atRest(f)
 	case Planning:
-		if !d.Mixed || d.Wanted.MinReadySeconds != HoldSeconds {
-			return d.atRest(f)
+		if d.Mixed {
+			// Pods of a version that was dropped are Ready; with another minReadySeconds they would count as available at once.
+			return d.atRest(d.w.Fields)
 		}
-		// Pods of the version that was dropped are Ready; with another minReadySeconds they would count as available at once.
-		f = d.Wanted
-		f.Paused = true
-		return f
+		return d.atRest(f)
 	case GoingBack:
 		return d.backward(f)
 	case Moving, Settled:
@@ -95,7 +93,17 @@ func (d *decider) backward(f Fields) Fields {
 			return f
 		}
 	}
-	free := max(0, n-d.keep())
+	// Where fewer than that are Ready anyhow, new pods that are not Ready go without harm: the Deployment controller takes
+	// them only down to the number that serve. If old ones still find no GPU, Ready new ones follow one by one.
+	old, serving := d.o.Versions[d.From], 0
+	for _, v := range d.o.Versions {
+		serving += v.Ready
+	}
+	free := max(0, n-d.keep(), n-serving)
+	if old.NoGPU > 0 && old.NoGPUFor > d.r.Service.Drain.P90+bindingTime && serving > old.Ready {
+		free = max(free, n-serving+1)
+	}
+	free = min(free, n)
 	if surge+free == 0 {
 		// A version that failed is not worth a deadlock: one of its pods makes room for the first old one.
 		free = 1
@@ -182,6 +190,10 @@ func foreign(want, got Fields, writers map[string]string) string {
 // weight is the share of traffic that the new version should have; false where none is managed now.
 func (d *decider) weight() (SetWeight, bool) {
 	out := SetWeight{Old: d.From, New: d.To}
+	if d.r.Service.Router && (d.Phase == Restoring || d.Phase == Resting) {
+		// What was sent to a version that is gone comes back; Finish has done so for one that was promoted.
+		return out, d.o.Weight != nil && d.o.Stable == d.From
+	}
 	if !d.r.Service.Router || d.To == "" || d.Schedule == nil {
 		return out, false
 	}
@@ -218,6 +230,8 @@ func (d *decider) weight() (SetWeight, bool) {
 const (
 	// sameWeight is what routers round by: Gateway API weights are written in millionths, Istio's in percent.
 	sameWeight = 0.0101
+	// bindingTime is how long the scheduler may take for a pod that fits.
+	bindingTime = 10 * time.Second
 	// routerPatience is for how long going back waits for a router to take traffic away from pods that are to go.
 	routerPatience = time.Minute
 )
