@@ -179,6 +179,9 @@ func (d *decider) planning() {
 	}
 }
 
+// heldName is of the source that surge pods hold already.
+const heldName = "held by surge pods"
+
 // untried is the request without sources whose pods stayed Unschedulable, and with the GPUs that surge pods hold already.
 func (d *decider) untried() Request {
 	r := d.r
@@ -188,7 +191,7 @@ func (d *decider) untried() Request {
 		held += v.Replicas - v.NoGPU
 	}
 	if held > 0 {
-		r.Sources = append(r.Sources, Source{Kind: Free, Name: "held", Replicas: held})
+		r.Sources = append(r.Sources, Source{Kind: Free, Name: heldName, Replicas: held})
 	}
 	for _, s := range d.r.Sources {
 		tried := false

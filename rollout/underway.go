@@ -162,7 +162,7 @@ func (d *decider) delay() time.Duration {
 func (d *decider) fallBack(v Version) bool {
 	failed := ""
 	for _, u := range d.Schedule.Uses {
-		if u.Source.extra() {
+		if u.Source.extra() && u.Source.Name != heldName {
 			failed = u.Source.label()
 		}
 	}
@@ -177,14 +177,8 @@ func (d *decider) fallBack(v Version) bool {
 		d.abandon("NoGPU", message+"; "+refusal.Message, d.To, "")
 		return true
 	}
-	now, step := d.step(), -1
-	for i, s := range next.Steps {
-		if s.New >= max(now.New, v.Replicas) && (s.Held == now.Held || !s.Held) && s.Judged == now.Judged {
-			step = i
-			break
-		}
-	}
-	if step < 0 || next.Steps[step].Held != now.Held {
+	step := d.sameStep(&next, v.Replicas)
+	if step < 0 {
 		d.abandon("NoGPU", message+"; the other sources do not carry this step", d.To, "")
 		return true
 	}
@@ -192,6 +186,29 @@ func (d *decider) fallBack(v Version) bool {
 	d.Since = d.now
 	d.say(d.now, "FellBack", fmt.Sprintf("%s; without %s: surge %d, unavailable %d", message, failed, next.Steps[step].Surge, next.Steps[step].Unavailable))
 	return true
+}
+
+// sameStep finds the step of another schedule that is as far as the present one: it has room for the new pods that there are,
+// and no judge stands before it that has not been passed.
+func (d *decider) sameStep(next *Schedule, replicas int) int {
+	now, judged := d.step(), 0
+	for _, s := range d.Schedule.Steps[:d.Step] {
+		if s.Judged {
+			judged++
+		}
+	}
+	for i, s := range next.Steps {
+		if s.New >= max(now.New, replicas) && s.Held == now.Held && s.Judged == now.Judged {
+			return i
+		}
+		if s.Judged {
+			judged--
+		}
+		if judged < 0 {
+			break
+		}
+	}
+	return -1
 }
 
 // mix looks at whether a held step is, or can still be, at its mix. Scaling and other people's writes move it.

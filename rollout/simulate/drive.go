@@ -35,6 +35,8 @@ type Driver struct {
 	Look func(before, after rollout.State, o rollout.Observation, actions []rollout.Action)
 
 	stored    []byte
+	state     rollout.State
+	read      bool // state is what is stored
 	announced int
 	settled   int
 	key       string
@@ -42,14 +44,14 @@ type Driver struct {
 
 // State is what was last stored.
 func (d *Driver) State() (rollout.State, error) {
-	var s rollout.State
-	if d.stored == nil {
-		return s, nil
+	if d.stored == nil || d.read {
+		return d.state, nil
 	}
-	if err := json.Unmarshal(d.stored, &s); err != nil {
-		return s, fmt.Errorf("cannot read the stored state: %w", err)
+	d.state, d.read = rollout.State{}, true
+	if err := json.Unmarshal(d.stored, &d.state); err != nil {
+		return d.state, fmt.Errorf("cannot read the stored state: %w", err)
 	}
-	return s, nil
+	return d.state, nil
 }
 
 // Request is what plans rest on now.
@@ -102,7 +104,7 @@ func (d *Driver) decide() error {
 		}
 	}
 	if keep {
-		d.stored = bytes
+		d.stored, d.read = bytes, false
 	}
 	return nil
 }

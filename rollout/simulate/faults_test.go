@@ -65,7 +65,7 @@ func newOrdeal(seed uint64) *ordeal {
 	w := simulate.New(n, 1, drain, simulate.Behavior{Load: load}, []int{(n + free) / 2, n + free - (n+free)/2})
 	o := &ordeal{random: random, passed: map[string]bool{}, allowed: map[string]bool{"v1": true}, clean: true, keep: keep, stable: "v1"}
 	o.Driver = &simulate.Driver{
-		World: w, Policy: p, Period: 1 + random.IntN(5), Demand: rollout.Constant(float64(10 * keep)),
+		World: w, Policy: p, Period: 2 + random.IntN(5), Demand: rollout.Constant(float64(10 * keep)),
 		Service: rollout.Service{GPUs: 1, Capacity: 10, Router: router, StartUp: span(load), Drain: span(drain)},
 	}
 	o.Judge, o.Look = o.judge, o.look
@@ -263,8 +263,28 @@ func (o *ordeal) run(t *testing.T, faults bool) {
 		if o.broken != "" {
 			return
 		}
+		if i > 2700 && i%50 == 0 && o.calm(t, i) {
+			break
+		}
 	}
 	o.end(t)
+}
+
+// calm says whether nothing more is going to happen.
+func (o *ordeal) calm(t *testing.T, second int) bool {
+	t.Helper()
+	s, err := o.State()
+	require.NoError(t, err)
+	switch s.Phase {
+	case rollout.Resting:
+		return s.Queued == "" && o.World.Ready("") == min(o.World.Replicas, o.World.Used()) || second > 7000
+	case rollout.Released, rollout.Gone:
+		return true
+	case rollout.Planning:
+		return second > 4500
+	case rollout.Adopting, rollout.Moving, rollout.Settled, rollout.GoingBack, rollout.Restoring:
+	}
+	return false
 }
 
 // end looks at what must hold once everything has come to rest.
