@@ -28,9 +28,9 @@ type Fields struct {
 	ProgressDeadline int    `json:"progressDeadlineSeconds"`
 	Surge            string `json:"maxSurge"` // as written: "1" or "25%"
 	Unavailable      string `json:"maxUnavailable"`
-	Recreate         bool   `json:"recreate,omitempty"`  // strategy.type
-	Partition        int    `json:"partition,omitempty"` // StatefulSet
-	OnDelete         bool   `json:"onDelete,omitempty"`  // DaemonSet: updateStrategy.type
+	Recreate         bool   `json:"strategy.recreate,omitempty"`       // strategy.type
+	Partition        int    `json:"partition,omitempty"`               // StatefulSet
+	OnDelete         bool   `json:"updateStrategy.onDelete,omitempty"` // DaemonSet: updateStrategy.type
 }
 
 const (
@@ -50,7 +50,8 @@ type Workload struct {
 	Fields   Fields `json:"fields"`
 	// Synced says that the controller of its kind has seen its newest generation.
 	Synced bool `json:"synced"`
-	// Writers name, by field, who wrote it last, where that was not the caller.
+	// Writers name, by field (as the JSON of Fields calls them, and "template"), who wrote it last, where that was not the
+	// caller; "unknown" where that cannot be read.
 	Writers map[string]string `json:"writers,omitempty"`
 }
 

@@ -154,6 +154,10 @@ func (d *decider) watch() {
 	}
 	d.InForce = false
 	fields := foreign(want, d.w.Fields, d.w.Writers)
+	if fields == "" {
+		// The caller's own write, made before it died with a state that it had not stored.
+		return
+	}
 	running := d.Phase == Moving || d.Phase == Settled
 	if d.Reasserted++; running && (d.r.Policy.OnForeign == Stop || d.Reasserted > mostReasserts) {
 		d.abandon("ForeignWrite", "going back, since others write "+fields, "", d.To)
@@ -162,18 +166,13 @@ func (d *decider) watch() {
 	d.say(d.now, "ForeignWrite", fmt.Sprintf("written again (%d): %s", d.Reasserted, fields))
 }
 
-// foreign names the fields that are not as wanted, with what they are and who wrote them.
+// foreign names the fields that are not as wanted and that others wrote, with what they are and who wrote them.
 func foreign(want, got Fields, writers map[string]string) string {
 	var out []string
 	add := func(name string, want, got any) {
-		if want == got {
-			return
+		if w := writers[name]; want != got && w != "" {
+			out = append(out, fmt.Sprintf("%s: %v instead of %v by %s", name, got, want, w))
 		}
-		text := fmt.Sprintf("%s: %v instead of %v", name, got, want)
-		if w := writers[name]; w != "" {
-			text += " by " + w
-		}
-		out = append(out, text)
 	}
 	add("paused", want.Paused, got.Paused)
 	add("minReadySeconds", want.MinReadySeconds, got.MinReadySeconds)
