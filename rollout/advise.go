@@ -89,7 +89,7 @@ func (s *Situation) weigh(o *Option) {
 		s.mixes(say)
 		if s.Risky || s.Change == ModelChange {
 			say(-20, "nothing judges the new version while it takes over")
-		} else {
+		} else if s.Change == ImageOnly {
 			say(20, "the fastest that keeps demand served, and the change is small")
 		}
 	case Canary:
@@ -97,8 +97,10 @@ func (s *Situation) weigh(o *Option) {
 		switch {
 		case !powerful && s.Judge != "":
 			say(-30, "the metrics cannot judge a canary: %s", s.Judge)
+		case s.Detect == 0:
+			say(-30, "the metrics would show no difference")
 		case !powerful:
-			say(-30, "a canary would show a difference only after %s", detection(s.Detect))
+			say(-30, "the metrics would show a difference only after %s", s.Detect.Round(time.Second))
 		case s.Risky || s.Change == ModelChange:
 			say(40, "the judge sees a difference within %s at a tenth of the traffic", s.Detect.Round(time.Second))
 		default:
@@ -133,11 +135,4 @@ func (s *Situation) mixes(say func(int, string, ...any)) {
 	if s.Change == APIChange {
 		say(-100, "both versions would answer at once, and the API changes")
 	}
-}
-
-func detection(d time.Duration) string {
-	if d == 0 {
-		return "any time at all"
-	}
-	return d.Round(time.Second).String()
 }

@@ -19,7 +19,8 @@ type decider struct {
 const mostTransitions = 12
 
 // Next takes a rollout on by what is observed. The request's Now is the time, its service and demand those of the moment. The
-// state is to be stored before the actions are carried out, or after: either way the next call goes on.
+// state is to be stored before the actions are carried out, or after: either way the next call goes on. Called with what it
+// returned and the same observation it gives the same actions; only the call that adopts a workload does not act yet.
 func Next(s State, r Request, o Observation) (State, []Action) {
 	r = r.withDefaults()
 	d := &decider{State: s, r: r, o: &o, w: o.Workload, now: r.Now}
@@ -32,6 +33,10 @@ func Next(s State, r Request, o Observation) (State, []Action) {
 		if d.watch(); reflect.DeepEqual(before, d.State) {
 			break
 		}
+	}
+	if s.Phase == Adopting && d.w != nil {
+		// What the owner wrote must be stored before it is written over; the next call acts.
+		return d.State, d.announce(nil)
 	}
 	return d.State, d.actions()
 }

@@ -153,11 +153,11 @@ func TestPlanAgainstOracle(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	worst := 0.0
 	defer func() { t.Logf("worst %v", worst) }()
-	for range 150 {
-		n := 1 + random.IntN(16)
+	for range 120 {
+		n := 1 + random.IntN(12)
 		r := eight(8, float64(random.IntN(10*n+1)))
 		r.Service.Replicas = n
-		load, drain := 1+random.IntN(300), 1+random.IntN(60)
+		load, drain := 1+random.IntN(100), 1+random.IntN(40)
 		r.Service.StartUp = rollout.Span{P50: time.Duration(load) * time.Second, P90: time.Duration(load) * time.Second}
 		r.Service.Drain = rollout.Span{P50: time.Duration(drain) * time.Second, P90: time.Duration(drain) * time.Second}
 		free := random.IntN(n + 2)

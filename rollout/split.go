@@ -62,7 +62,7 @@ func (r *Request) blueGreenSteps(s, u int) []Step {
 }
 
 // canary goes by steps of the new version's share; between two of them it walks as far at a time as demand allows, counting on
-// the new pods that serve by then.
+// the new version once it has passed.
 func (r *Request) canary(p *pool) (Schedule, *shortfall) {
 	if r.Service.Kind == DaemonSet {
 		return Schedule{}, short(Unsupported, "a DaemonSet cannot be held at a mix of versions: use Rolling")
@@ -118,15 +118,15 @@ func (r *Request) canarySteps(p *pool, keep int) ([]Step, *shortfall) {
 		s := min(max(at.Surge, min(goal, most)), most)
 		u := max(at.Unavailable, goal-s)
 		for at.Unavailable < u {
-			// What serves while old ones go and new ones load: the old ones that are left and the new ones that are there.
+			// What serves while old ones go and new ones load: the old ones that are left and the new ones passed so far.
 			room := at.Old + at.New - keep
 			if !p.spare {
 				room = 0
 			}
 			if at.New == 0 && s > 0 && room < u {
-				// Surge pods load beside everything that serves.
+				// Surge pods load beside everything that serves. What follows counts on them, so they are judged first.
 				at = r.mix(s, 0)
-				at.Name = "toward " + c.name()
+				at.Name, at.Judged = "toward "+c.name(), !c.Unjudged
 				steps = append(steps, at)
 				continue
 			}

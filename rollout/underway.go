@@ -120,12 +120,13 @@ func (d *decider) keep() int {
 // liveLoad gives the new version's GPUs back where the old one, or demand, lacks them.
 func (d *decider) liveLoad() bool {
 	old, fresh := d.o.Versions[d.From], d.o.Versions[d.To]
-	starved := old.NoGPU > 0 && fresh.Replicas > fresh.NoGPU
+	// Surge pods that somebody else's maxSurge has made do not count.
+	starved := old.NoGPU > 0 && old.Replicas-old.NoGPU < d.step().Old && fresh.Replicas > fresh.NoGPU
 	if d.Phase == Settled && fresh.NoGPU > 0 && old.Ready+fresh.Ready < min(d.r.needed(0), d.w.Replicas) && d.r.Demand.Missing == "" {
 		starved = true
 	}
 	if starved && d.step().Held {
-		d.abandon("LiveLoad", fmt.Sprintf("%d pods of the service lack GPUs: the new version gives its own back and tries again later", old.NoGPU+fresh.NoGPU), d.To, "")
+		d.abandon("LiveLoad", fmt.Sprintf("no GPU for %s of the service: the new version gives its own back and tries again later", plural(old.NoGPU+fresh.NoGPU, "pod")), d.To, "")
 		return true
 	}
 	return false
@@ -138,15 +139,23 @@ func (d *decider) failing() bool {
 	case d.o.Verdict.Key == d.Key() && d.o.Verdict.Result == Fail:
 		d.abandon("Failed", fmt.Sprintf("step %s failed: %s", d.step().Name, d.o.Verdict.Message), "", d.To)
 	case v.Broken > 0 && v.BrokenFor >= limits.Broken:
-		d.abandon("Broken", fmt.Sprintf("%s exits again and again: %s", plural(v.Broken, "new pod"), v.Detail), "", d.To)
+		d.abandon("Broken", fmt.Sprintf("%s exits again and again%s", plural(v.Broken, "new pod"), because(v.Detail)), "", d.To)
 	case v.Loading > 0 && v.LoadingFor >= limits.Loading:
-		d.abandon("NeverReady", fmt.Sprintf("%s not Ready for %s, longer than the %s of loading: %s", plural(v.Loading, "new pod"), v.LoadingFor, limits.Loading, v.Detail), "", d.To)
+		d.abandon("NeverReady", fmt.Sprintf("%s not Ready for %s, longer than the %s of loading%s", plural(v.Loading, "new pod"), v.LoadingFor, limits.Loading, because(v.Detail)), "", d.To)
 	case v.NoGPU > 0 && d.Phase == Moving && min(v.NoGPUFor, d.now.Sub(d.Since)) >= limits.NoGPU+d.delay():
 		return d.fallBack(v)
 	default:
 		return false
 	}
 	return true
+}
+
+// because appends what a component says of the cause, where it says something.
+func because(detail string) string {
+	if detail == "" {
+		return ""
+	}
+	return ": " + detail
 }
 
 // delay is how long the sources in use may take, and old pods to leave their GPUs.
@@ -166,7 +175,7 @@ func (d *decider) fallBack(v Version) bool {
 			failed = u.Source.label()
 		}
 	}
-	message := fmt.Sprintf("%s no GPU for %s: %s", plural(v.NoGPU, "new pod")+" found", v.NoGPUFor, v.Detail)
+	message := fmt.Sprintf("no GPU for %s in %s%s", plural(v.NoGPU, "new pod"), v.NoGPUFor, because(v.Detail))
 	if failed == "" {
 		d.abandon("NoGPU", message, d.To, "")
 		return true

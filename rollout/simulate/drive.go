@@ -81,8 +81,10 @@ func (d *Driver) decide() error {
 	if d.Look != nil {
 		d.Look(s, next, o, actions)
 	}
-	if err := d.replays(next, o, actions); err != nil {
-		return err
+	if s.Phase != rollout.Adopting {
+		if err := d.replays(next, o, actions); err != nil {
+			return err
+		}
 	}
 	bytes, err := json.Marshal(next)
 	if err != nil {

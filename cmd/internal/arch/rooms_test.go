@@ -76,6 +76,9 @@ func rooms() table {
 		{"recommender/sources", edge, []string{"recommender", "api/query"}},
 		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
 
+		{"rollout", core, nil},
+		{"rollout/simulate", core, []string{"rollout"}},
+
 		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},
