@@ -233,6 +233,13 @@ func (d *decider) mix() bool {
 	case fresh == at.New+1 && old+fresh == d.w.Replicas+at.Surge:
 		// Scaling in proportion rounds; a hold cannot take back a pod of the new version.
 		d.amend(old, fresh)
+	case old < at.Old && fresh == at.New && d.o.Versions[d.To].Ready == fresh:
+		// Somebody let it roll for a moment. Old replicas do not come back in a hold; those that are left suffice, or not.
+		if old < d.keep() {
+			d.abandon("MixLost", fmt.Sprintf("%s left, fewer than demand needs", plural(old, "old replica")), d.To, "")
+			return true
+		}
+		d.amend(old, fresh)
 	case fresh < at.New && d.Phase == Settled:
 		d.Passed = false
 		d.enter(Moving, d.now)
@@ -250,7 +257,8 @@ func (d *decider) amend(old, fresh int) {
 	if at.Weight == Matched(at.New, at.Old) {
 		at.Weight = Matched(fresh, old)
 	}
-	at.Unavailable, at.Old, at.New = d.w.Replicas-old, old, fresh
+	at.Unavailable, at.Old, at.New = max(0, d.w.Replicas-old), old, fresh
+	at.Surge = max(0, fresh-at.Unavailable)
 	d.Schedule = &s
 }
 
