@@ -77,61 +77,80 @@ func Advise(r Request, s Situation) []Option {
 	return best
 }
 
+// weight is what a reason counts, for or against.
+type weight func(fit int, format string, args ...any)
+
 // weigh judges an option. What would break clients counts most, then harm to users, then time and cost.
 func (s *Situation) weigh(o *Option) {
 	say := func(fit int, format string, args ...any) {
 		o.fit += fit
 		o.Why = append(o.Why, fmt.Sprintf(format, args...))
 	}
-	powerful := s.Detect > 0 && s.Detect <= longestDetection
 	switch o.Strategy {
 	case Rolling:
 		s.mixes(say)
-		if s.Risky || s.Change == ModelChange {
+		switch {
+		case s.careful():
 			say(-20, "nothing judges the new version while it takes over")
-		} else if s.Change == ImageOnly {
+		case s.Change == ImageOnly:
 			say(20, "the fastest that keeps demand served, and the change is small")
 		}
 	case Canary:
 		s.mixes(say)
-		switch {
-		case !powerful && s.Judge != "":
-			say(-30, "the metrics cannot judge a canary: %s", s.Judge)
-		case s.Detect == 0:
-			say(-30, "the metrics would show no difference")
-		case !powerful:
-			say(-30, "the metrics would show a difference only after %s", s.Detect.Round(time.Second))
-		case s.Risky || s.Change == ModelChange:
-			say(40, "the judge sees a difference within %s at a tenth of the traffic", s.Detect.Round(time.Second))
-		default:
-			say(10, "it can be judged within %s, and a small change seldom needs it", s.Detect.Round(time.Second))
-		}
+		s.canary(say)
 	case BlueGreen:
-		if s.Change == APIChange {
-			say(60, "all clients change over at one moment, and can return at once")
-		} else if s.Risky || s.Change == ModelChange {
-			say(20, "the new version is tested whole before it serves, and return is instant")
-		} else {
-			say(-10, "twice the pods for a small change")
-		}
-		if o.Schedule != nil && o.Schedule.Extra > 0 {
-			say(-5, "it takes %s beyond the service's own", plural(o.Schedule.Extra, "GPU"))
-		}
+		s.blueGreen(say, o.Schedule)
 	case Recreate:
-		switch {
-		case s.Downtime == 0:
-			say(-1000, "the service may not be away")
-		case o.Schedule != nil && o.Schedule.Downtime > s.Downtime:
-			say(-1000, "it would be away for %s, longer than the %s tolerated", o.Schedule.Downtime, s.Downtime)
-		case s.Change == APIChange:
-			say(30, "both versions never serve at once, without GPUs beyond the service's own")
-		default:
-			say(-40, "it takes the service away where others do not")
-		}
+		s.recreate(say, o.Schedule)
 	}
 }
 
-func (s *Situation) mixes(say func(int, string, ...any)) {
+// careful says that the new version should be seen at work before it takes over.
+func (s *Situation) careful() bool { return s.Risky || s.Change == ModelChange }
+
+func (s *Situation) canary(say weight) {
+	switch {
+	case s.Detect == 0 && s.Judge != "":
+		say(-30, "the metrics cannot judge a canary: %s", s.Judge)
+	case s.Detect == 0:
+		say(-30, "the metrics would show no difference")
+	case s.Detect > longestDetection:
+		say(-30, "the metrics would show a difference only after %s", s.Detect.Round(time.Second))
+	case s.careful():
+		say(40, "the judge sees a difference within %s at a tenth of the traffic", s.Detect.Round(time.Second))
+	default:
+		say(10, "it can be judged within %s, and a small change seldom needs it", s.Detect.Round(time.Second))
+	}
+}
+
+func (s *Situation) blueGreen(say weight, plan *Schedule) {
+	switch {
+	case s.Change == APIChange:
+		say(60, "all clients change over at one moment, and can return at once")
+	case s.careful():
+		say(20, "the new version is tested whole before it serves, and return is instant")
+	default:
+		say(-10, "twice the pods for a small change")
+	}
+	if plan != nil && plan.Extra > 0 {
+		say(-5, "it takes %s beyond the service's own", plural(plan.Extra, "GPU"))
+	}
+}
+
+func (s *Situation) recreate(say weight, plan *Schedule) {
+	switch {
+	case s.Downtime == 0:
+		say(-1000, "the service may not be away")
+	case plan != nil && plan.Downtime > s.Downtime:
+		say(-1000, "it would be away for %s, longer than the %s tolerated", plan.Downtime, s.Downtime)
+	case s.Change == APIChange:
+		say(30, "both versions never serve at once, without GPUs beyond the service's own")
+	default:
+		say(-40, "it takes the service away where others do not")
+	}
+}
+
+func (s *Situation) mixes(say weight) {
 	if s.Change == APIChange {
 		say(-100, "both versions would answer at once, and the API changes")
 	}

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -29,7 +30,7 @@ func (f Forecast) validate() error {
 		return nil
 	}
 	if len(f.Points) == 0 {
-		return fmt.Errorf("the demand has no points: say why it is missing, or give at least one")
+		return errors.New("the demand has no points: say why it is missing, or give at least one")
 	}
 	for i, p := range f.Points {
 		if !(p.Value >= 0) || math.IsInf(p.Value, 0) {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -236,11 +237,10 @@ func (m *model) record() {
 
 // least is the fewest replicas that serve since a moment.
 func (m *model) least(since time.Duration) int {
-	low, before := m.serving(), m.serving()
-	for i := len(m.trace) - 1; i >= 0; i-- {
-		before = m.trace[i].serving
-		low = min(low, before)
-		if m.trace[i].at <= since {
+	low := m.serving()
+	for _, s := range slices.Backward(m.trace) {
+		low = min(low, s.serving)
+		if s.at <= since {
 			break
 		}
 	}

@@ -44,12 +44,7 @@ func Next(s State, r Request, o Observation) (State, []Action) {
 // transit changes the phase where the observation says so.
 func (d *decider) transit() {
 	if d.w == nil {
-		if d.Phase != Adopting && d.Phase != Released && d.Phase != Gone {
-			d.enter(Gone, d.now)
-			d.say(d.now, "Deleted", "the "+string(d.r.Service.Kind)+" was deleted: the rollout ends")
-		} else if d.Phase == Adopting {
-			d.say(d.now, "NotFound", "the "+string(d.r.Service.Kind)+" does not exist")
-		}
+		d.absent()
 		return
 	}
 	if d.UID != "" && d.UID != d.w.UID {
@@ -76,6 +71,18 @@ func (d *decider) transit() {
 		if !d.o.Release {
 			d.State = State{Seq: d.Seq, Events: d.Events, Handled: d.Handled, Reason: d.Reason, Message: d.Message}
 		}
+	}
+}
+
+// absent ends what there was of a workload that is gone.
+func (d *decider) absent() {
+	switch d.Phase {
+	case Adopting:
+		d.say(d.now, "NotFound", "the "+string(d.r.Service.Kind)+" does not exist")
+	case Released, Gone:
+	case Resting, Planning, Moving, Settled, GoingBack, Restoring:
+		d.enter(Gone, d.now)
+		d.say(d.now, "Deleted", "the "+string(d.r.Service.Kind)+" was deleted: the rollout ends")
 	}
 }
 
@@ -113,7 +120,7 @@ func (d *decider) rest() {
 	d.learn()
 	switch t := d.w.Template; {
 	case (t == d.From || t == d.Failed) && d.strays() > 0:
-		d.abandon("NotPassed", fmt.Sprintf("%s of versions that were not passed, after somebody let them roll", plural(d.strays(), "replica")), d.Queued, d.Failed)
+		d.abandon("NotPassed", plural(d.strays(), "replica")+" of versions that were not passed, after somebody let them roll", d.Queued, d.Failed)
 	case t == d.From:
 	case t == d.Failed:
 		d.say(d.now, "NotRetried", "version "+t+" was gone back from: change the template, or retry")
@@ -249,7 +256,7 @@ func (d *decider) obey() {
 		return
 	}
 	d.Handled = c.ID
-	running := d.Phase == Moving || d.Phase == Settled
+	running := d.Phase == Moving || d.Phase == Settled || d.Phase == Planning
 	switch c.Kind {
 	case Pause:
 		d.Frozen = true
@@ -263,21 +270,32 @@ func (d *decider) obey() {
 			d.say(d.now, "Promoted", fmt.Sprintf("step %s was passed by %s", d.step().Name, c.By))
 		}
 	case Abort:
-		if running || d.Phase == Planning {
+		if running {
 			d.abandon("Aborted", "aborted by "+c.By, "", d.To)
 		}
-	case Retry:
-		if d.Phase == Resting && d.Failed != "" {
-			d.Queued, d.Failed, d.NotBefore = d.Failed, "", d.now
-		} else if d.Phase == Resting && d.Queued != "" {
-			d.NotBefore = d.now
-		}
 	case Undo:
-		switch {
-		case running || d.Phase == Planning:
-			d.abandon("Undone", "undone by "+c.By, "", d.To)
-		case d.Phase == Resting && d.Previous != "":
-			d.Queued, d.Failed, d.NotBefore = d.Previous, "", d.now
-		}
+		d.undo(running, c.By)
+	case Retry:
+		d.retry()
+	}
+}
+
+func (d *decider) undo(running bool, by string) {
+	switch {
+	case running:
+		d.abandon("Undone", "undone by "+by, "", d.To)
+	case d.Phase == Resting && d.Previous != "":
+		d.Queued, d.Failed, d.NotBefore = d.Previous, "", d.now
+	}
+}
+
+// retry lets a version that was gone back from, or waits, begin now.
+func (d *decider) retry() {
+	switch {
+	case d.Phase != Resting:
+	case d.Failed != "":
+		d.Queued, d.Failed, d.NotBefore = d.Failed, "", d.now
+	case d.Queued != "":
+		d.NotBefore = d.now
 	}
 }

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -207,8 +208,8 @@ func (s *State) say(now time.Time, reason, message string) {
 		}
 	}
 	s.Seq++
-	events := append([]Event(nil), s.Events[max(0, len(s.Events)-mostEvents+1):]...)
-	s.Events = append(events, Event{s.Seq, now, reason, message})
+	kept := s.Events[max(0, len(s.Events)-mostEvents+1):]
+	s.Events = slices.Concat(kept, []Event{{s.Seq, now, reason, message}})
 }
 
 // enter goes to a phase.

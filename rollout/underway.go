@@ -227,19 +227,14 @@ func (d *decider) mix() bool {
 		return false
 	}
 	switch {
-	case fresh > at.New+1 || old == 0 || fresh > at.New && old < at.Old && old < d.keep():
+	case !d.passable(at, old, fresh):
 		d.abandon("MixLost", fmt.Sprintf("%d old and %d new replicas instead of %d and %d: more of the new version than was passed", old, fresh, at.Old, at.New), d.To, "")
 		return true
 	case fresh == at.New+1 && old+fresh == d.w.Replicas+at.Surge:
 		// Scaling in proportion rounds; a hold cannot take back a pod of the new version.
 		d.amend(old, fresh)
 	case old < at.Old && fresh == at.New && d.o.Versions[d.To].Ready == fresh:
-		// Somebody let it roll for a moment. Old replicas do not come back in a hold; those that are left suffice, or not.
-		if old < d.keep() {
-			d.abandon("MixLost", fmt.Sprintf("%s left, fewer than demand needs", plural(old, "old replica")), d.To, "")
-			return true
-		}
-		d.amend(old, fresh)
+		return d.remain(old, fresh)
 	case fresh < at.New && d.Phase == Settled:
 		d.Passed = false
 		d.enter(Moving, d.now)
@@ -247,6 +242,22 @@ func (d *decider) mix() bool {
 		return true
 	}
 	return false
+}
+
+// remain looks at whether the old replicas suffice that are left after somebody let the hold roll for a moment: in a hold they
+// do not come back.
+func (d *decider) remain(old, fresh int) bool {
+	if old < d.keep() {
+		d.abandon("MixLost", plural(old, "old replica")+" left, fewer than demand needs", d.To, "")
+		return true
+	}
+	d.amend(old, fresh)
+	return false
+}
+
+// passable says whether a mix is as far from what was passed as a hold can come by scaling, not farther.
+func (d *decider) passable(at Step, old, fresh int) bool {
+	return fresh <= at.New+1 && old > 0 && (fresh <= at.New || old >= at.Old || old >= d.keep())
 }
 
 // amend makes the mix that there is the step's.

@@ -145,10 +145,8 @@ func (p Policy) WithDefaults(s Service) Policy {
 
 // Validate returns an error that names the first field that makes no sense, or contradicts another.
 func (p Policy) Validate() error {
-	switch p.Strategy {
-	case "", Rolling, Recreate, BlueGreen, Canary:
-	default:
-		return fmt.Errorf("the strategy %q does not exist: use Rolling, Recreate, BlueGreen or Canary", p.Strategy)
+	if err := p.validateWords(); err != nil {
+		return err
 	}
 	switch {
 	case p.Reserve < 0:
@@ -159,14 +157,9 @@ func (p Policy) Validate() error {
 		return errors.New("deadlines must not be negative")
 	case len(p.Steps) > 0 && p.Strategy != Canary:
 		return fmt.Errorf("steps belong to the strategy Canary, not to %s", p.Strategy)
-	case p.OnForeign != "" && p.OnForeign != Reassert && p.OnForeign != Stop:
-		return fmt.Errorf("onForeign is %q: it must be Reassert or Stop", p.OnForeign)
-	case p.OnNewTemplate != "" && p.OnNewTemplate != Restart && p.OnNewTemplate != Queue:
-		return fmt.Errorf("onNewTemplate is %q: it must be Restart or Queue", p.OnNewTemplate)
-	case p.MaxSurge != nil && *p.MaxSurge < 0 || p.MaxUnavailable != nil && *p.MaxUnavailable < 0:
-		return errors.New("maxSurge and maxUnavailable must not be negative")
-	case p.MaxSurge != nil && p.MaxUnavailable != nil && *p.MaxSurge+*p.MaxUnavailable == 0:
-		return errors.New("maxSurge and maxUnavailable are both 0: nothing could be updated")
+	}
+	if err := validateBounds(p.MaxSurge, p.MaxUnavailable); err != nil {
+		return err
 	}
 	for i, g := range p.Gates {
 		if err := g.validate(); err != nil {
@@ -176,27 +169,63 @@ func (p Policy) Validate() error {
 	return p.validateSteps()
 }
 
+func (p Policy) validateWords() error {
+	switch p.Strategy {
+	case "", Rolling, Recreate, BlueGreen, Canary:
+	default:
+		return fmt.Errorf("the strategy %q does not exist: use Rolling, Recreate, BlueGreen or Canary", p.Strategy)
+	}
+	switch p.OnForeign {
+	case "", Reassert, Stop:
+	default:
+		return fmt.Errorf("onForeign is %q: it must be Reassert or Stop", p.OnForeign)
+	}
+	switch p.OnNewTemplate {
+	case "", Restart, Queue:
+	default:
+		return fmt.Errorf("onNewTemplate is %q: it must be Restart or Queue", p.OnNewTemplate)
+	}
+	return nil
+}
+
+func validateBounds(surge, unavailable *int) error {
+	switch {
+	case surge != nil && *surge < 0 || unavailable != nil && *unavailable < 0:
+		return errors.New("maxSurge and maxUnavailable must not be negative")
+	case surge != nil && unavailable != nil && *surge+*unavailable == 0:
+		return errors.New("maxSurge and maxUnavailable are both 0: nothing could be updated")
+	}
+	return nil
+}
+
 func (p Policy) validateSteps() error {
 	var before CanaryStep
 	for i, s := range p.Steps {
-		switch {
-		case (s.Percent != 0) == (s.Replicas != 0):
-			return fmt.Errorf("steps[%d] must have exactly one of percent and replicas", i)
-		case !(s.Percent >= 0 && s.Percent <= 100) || s.Replicas < 0:
-			return fmt.Errorf("steps[%d] has percent %v and replicas %d: they must be positive, and percent at most 100", i, s.Percent, s.Replicas)
-		case !(s.Weight >= 0 && s.Weight <= 100):
-			return fmt.Errorf("steps[%d].weight is %v: it must be from 0 to 100", i, s.Weight)
-		case s.Percent > 0 && s.Percent <= before.Percent || s.Replicas > 0 && s.Replicas <= before.Replicas:
-			return fmt.Errorf("steps[%d] is not above the step before it", i)
-		case s.Weight > 0 && s.Weight < before.Weight:
-			return fmt.Errorf("steps[%d].weight is below that of the step before it", i)
-		}
-		for j, g := range s.Gates {
-			if err := g.validate(); err != nil {
-				return fmt.Errorf("steps[%d].gates[%d] %w", i, j, err)
-			}
+		if err := s.validate(before); err != nil {
+			return fmt.Errorf("steps[%d]%w", i, err)
 		}
 		before = s
+	}
+	return nil
+}
+
+func (s CanaryStep) validate(before CanaryStep) error {
+	switch {
+	case (s.Percent != 0) == (s.Replicas != 0):
+		return errors.New(" must have exactly one of percent and replicas")
+	case !(s.Percent >= 0 && s.Percent <= 100) || s.Replicas < 0:
+		return fmt.Errorf(" has percent %v and replicas %d: they must be positive, and percent at most 100", s.Percent, s.Replicas)
+	case !(s.Weight >= 0 && s.Weight <= 100):
+		return fmt.Errorf(".weight is %v: it must be from 0 to 100", s.Weight)
+	case s.Percent > 0 && s.Percent <= before.Percent || s.Replicas > 0 && s.Replicas <= before.Replicas:
+		return errors.New(" is not above the step before it")
+	case s.Weight > 0 && s.Weight < before.Weight:
+		return errors.New(".weight is below that of the step before it")
+	}
+	for j, g := range s.Gates {
+		if err := g.validate(); err != nil {
+			return fmt.Errorf(".gates[%d] %w", j, err)
+		}
 	}
 	return nil
 }
@@ -205,18 +234,8 @@ func (p Policy) validateSteps() error {
 const mostReplicas = 150_000
 
 func (r *Request) validate() error {
-	s := r.Service
-	switch {
-	case s.Kind != Deployment && s.Kind != StatefulSet && s.Kind != DaemonSet:
-		return fmt.Errorf("the kind %q cannot be rolled out: use Deployment, StatefulSet or DaemonSet", s.Kind)
-	case s.Replicas < 1 || s.Replicas > mostReplicas:
-		return fmt.Errorf("replicas is %d: nothing serves, or more than %d", s.Replicas, mostReplicas)
-	case s.GPUs < 0:
-		return fmt.Errorf("gpus is %d: it must not be negative", s.GPUs)
-	case !(s.Capacity > 0) || math.IsInf(s.Capacity, 0):
-		return fmt.Errorf("capacity is %v: it must be a positive number", s.Capacity)
-	case s.StartUp.P50 < 0 || s.StartUp.P90 < s.StartUp.P50 || s.Drain.P50 < 0 || s.Drain.P90 < s.Drain.P50:
-		return errors.New("start-up and drain times must not be negative, nor p90 below p50")
+	if err := r.Service.validate(); err != nil {
+		return err
 	}
 	for i, src := range r.Sources {
 		switch src.Kind {
@@ -228,15 +247,37 @@ func (r *Request) validate() error {
 			return fmt.Errorf("sources[%d] (%s) must not be negative", i, src.label())
 		}
 	}
-	if !s.Router {
-		for i, c := range r.Policy.Steps {
-			if c.Weight > 0 || c.Match != "" {
-				return fmt.Errorf("steps[%d] splits traffic, and no router is configured", i)
-			}
+	for i, c := range r.Policy.Steps {
+		if !r.Service.Router && (c.Weight > 0 || c.Match != "") {
+			return fmt.Errorf("steps[%d] splits traffic, and no router is configured", i)
 		}
 	}
 	if err := r.Demand.validate(); err != nil {
 		return err
 	}
 	return r.Policy.Validate()
+}
+
+func (s Service) validate() error {
+	switch s.Kind {
+	case Deployment, StatefulSet, DaemonSet:
+	default:
+		return fmt.Errorf("the kind %q cannot be rolled out: use Deployment, StatefulSet or DaemonSet", s.Kind)
+	}
+	switch {
+	case s.Replicas < 1 || s.Replicas > mostReplicas:
+		return fmt.Errorf("replicas is %d: nothing serves, or more than %d", s.Replicas, mostReplicas)
+	case s.GPUs < 0:
+		return fmt.Errorf("gpus is %d: it must not be negative", s.GPUs)
+	case !(s.Capacity > 0) || math.IsInf(s.Capacity, 0):
+		return fmt.Errorf("capacity is %v: it must be a positive number", s.Capacity)
+	}
+	return errors.Join(s.StartUp.validate("startUp"), s.Drain.validate("drain"))
+}
+
+func (s Span) validate(name string) error {
+	if s.P50 < 0 || s.P90 < s.P50 {
+		return fmt.Errorf("%s is %s at p50 and %s at p90: neither may be negative, nor p90 below p50", name, s.P50, s.P90)
+	}
+	return nil
 }

@@ -199,20 +199,7 @@ func (d *decider) weight() (SetWeight, bool) {
 	old, fresh := d.o.Versions[d.From], d.o.Versions[d.To]
 	switch d.Phase {
 	case Moving:
-		at := d.step()
-		switch {
-		case d.Schedule.Strategy == BlueGreen && !at.Held:
-			out.Weight = 1
-		case !at.Held:
-			out.Weight = Matched(fresh.Ready, old.Ready)
-		case d.Step > 0:
-			before := d.Schedule.Steps[d.Step-1]
-			out.Weight, out.Match = before.Weight, before.Match
-			if before.Weight == Matched(before.New, before.Old) {
-				// Old pods that go, and new ones that are not passed yet, change what the others carry.
-				out.Weight = Matched(min(fresh.Ready, before.New), old.Ready)
-			}
-		}
+		d.between(&out, old.Ready, fresh.Ready)
 	case Settled:
 		out.Weight, out.Match = d.step().Weight, d.step().Match
 	case GoingBack:
@@ -224,6 +211,24 @@ func (d *decider) weight() (SetWeight, bool) {
 		return out, false
 	}
 	return out, true
+}
+
+// between is the weight on the way to a step.
+func (d *decider) between(out *SetWeight, old, fresh int) {
+	at := d.step()
+	switch {
+	case d.Schedule.Strategy == BlueGreen && !at.Held:
+		out.Weight = 1
+	case !at.Held:
+		out.Weight = Matched(fresh, old)
+	case d.Step > 0:
+		before := d.Schedule.Steps[d.Step-1]
+		out.Weight, out.Match = before.Weight, before.Match
+		if before.Weight == Matched(before.New, before.Old) {
+			// Old pods that go, and new ones that are not passed yet, change what the others carry.
+			out.Weight = Matched(min(fresh, before.New), old)
+		}
+	}
 }
 
 const (
@@ -245,26 +250,21 @@ func (d *decider) weightInForce() bool {
 
 // actions is the difference between what the state wants and what is observed.
 func (d *decider) actions() []Action {
-	var out []Action
-	if d.w == nil || d.Phase == Released {
-		if d.Phase == Gone || d.Phase == Released {
-			if d.o.Stable != "" {
-				out = append(out, Clean{})
-			}
-		}
-		return d.announce(out)
+	switch over := d.Phase == Gone || d.Phase == Released; {
+	case over && d.o.Stable != "":
+		return d.announce([]Action{Clean{}})
+	case over || d.w == nil:
+		return d.announce(nil)
 	}
+	var out []Action
 	weighed := d.weightInForce()
 	if w, managed := d.weight(); managed && !weighed {
 		out = append(out, w)
 	}
 	fields, template := d.want(), d.wantTemplate()
-	patch := d.Phase != Adopting && (fields != d.w.Fields || template != "")
-	if d.Phase == GoingBack && !weighed && d.now.Sub(d.Since) < routerPatience {
-		// Pods that still get traffic are not taken away yet; the mix stands still meanwhile.
-		patch = false
-	}
-	if patch {
+	// Pods that still get traffic are not taken away yet.
+	waits := d.Phase == GoingBack && !weighed && d.now.Sub(d.Since) < routerPatience
+	if !waits && d.Phase != Adopting && (fields != d.w.Fields || template != "") {
 		out = append(out, Patch{fields, template})
 	}
 	if d.Phase == Restoring && d.o.Stable != d.From {

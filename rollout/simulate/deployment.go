@@ -199,15 +199,7 @@ func (w *World) scale(fresh *replicaSet) {
 		w.scaleTo(active[0], w.Replicas, false)
 		return
 	case len(active) == 0:
-		last := fresh
-		for _, r := range w.sets {
-			if fresh == nil && (last == nil || r.born >= last.born) {
-				last = r
-			}
-		}
-		if last != nil {
-			w.scaleTo(last, w.Replicas, false)
-		}
+		w.revive(fresh)
 		return
 	case fresh != nil && fresh.spec == w.Replicas && fresh.desired == w.Replicas && fresh.available == w.Replicas:
 		for _, r := range w.olds(fresh) {
@@ -218,6 +210,19 @@ func (w *World) scale(fresh *replicaSet) {
 		return
 	}
 	w.proportional(active)
+}
+
+// revive scales the new version, or the newest old one, where none has pods.
+func (w *World) revive(fresh *replicaSet) {
+	last := fresh
+	for _, r := range w.sets {
+		if fresh == nil && (last == nil || r.born >= last.born) {
+			last = r
+		}
+	}
+	if last != nil {
+		w.scaleTo(last, w.Replicas, false)
+	}
 }
 
 func (w *World) proportional(active []*replicaSet) {

@@ -8,6 +8,7 @@
 package simulate
 
 import (
+	"maps"
 	"sort"
 	"time"
 
@@ -324,9 +325,7 @@ func (w *World) Observe(router bool) rollout.Observation {
 		return o
 	}
 	writers := map[string]string{}
-	for k, v := range w.Writers {
-		writers[k] = v
-	}
+	maps.Copy(writers, w.Writers)
 	o.Workload = &rollout.Workload{UID: "uid", Replicas: w.Replicas, Template: w.Template, Fields: w.Fields, Synced: w.observed == w.generation, Writers: writers}
 	for _, r := range w.sets {
 		o.Versions[r.template] = w.version(r)

@@ -26,8 +26,14 @@ func TestNative(t *testing.T) {
 		surge, unavailable string
 		makespan, least    int
 	}{
-		{8, "1", "0", -1, 8}, {8, "0", "1", 1680, 7}, {9, "1", "0", 1680, 8}, {9, "1", "1", 841, 7},
-		{9, "25%", "25%", 631, 6}, {10, "2", "0", 840, 8}, {16, "8", "0", 210, 8}, {9, "1", "3", 421, 5},
+		{8, "1", "0", -1, 8},
+		{8, "0", "1", 1680, 7},
+		{9, "1", "0", 1680, 8},
+		{9, "1", "1", 841, 7},
+		{9, "25%", "25%", 631, 6},
+		{10, "2", "0", 840, 8},
+		{16, "8", "0", 210, 8},
+		{9, "1", "3", 421, 5},
 	} {
 		w := simulate.New(8, 1, 30, simulate.Behavior{Load: 180}, []int{row.gpus})
 		w.Write("user", rollout.Fields{ProgressDeadline: 600, Surge: row.surge, Unavailable: row.unavailable}, "v2")
