@@ -94,12 +94,10 @@ func number(text string) (float64, error) {
 
 // FromFlags reads the setting, and what else there is, from a container's command line: --gpu-memory-utilization=0.8,
 // --mem-fraction-static 0.85, --kv_cache_free_gpu_memory_fraction 0.7, --free_gpu_memory_fraction, --max-model-len,
-// --context-length. The last one counts, as the engines have it. A setting that is not given is the engine's default, where it has one.
+// --context-length. The last one counts, as the engines have it. A setting that is not given is the engine's default, where it has one; one
+// that cannot be read is what it was before.
 func FromFlags(e Engine, arguments []string) (Engine, error) {
 	_, byDefault := e.Kind.Setting()
-	if math.IsNaN(e.Fraction) {
-		e.Fraction = byDefault
-	}
 	into := map[string]*float64{}
 	switch e.Kind {
 	case VLLM:
@@ -126,6 +124,9 @@ func FromFlags(e Engine, arguments []string) (Engine, error) {
 		}
 		*field = read
 		e.KVSet = e.KVSet || e.Kind == VLLM && field == &e.KVBytes && read > 0
+	}
+	if math.IsNaN(e.Fraction) {
+		e.Fraction = byDefault
 	}
 	return e, nil
 }

@@ -104,7 +104,9 @@ type telling struct {
 	err   error
 }
 
-func (s *telling) Engines(context.Context, string) (map[recommender.ContainerID]accelerator.Facts, error) { return s.facts, s.err }
+func (s *telling) Engines(context.Context, string) (map[recommender.ContainerID]accelerator.Facts, error) {
+	return s.facts, s.err
+}
 
 // TestJoinWaitsForNone: a source that hangs costs its own samples.
 func TestJoinWaitsForNone(t *testing.T) {
