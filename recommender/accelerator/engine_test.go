@@ -189,7 +189,7 @@ func TestAKVCacheInBytesOutweighsTheFraction(t *testing.T) {
 	e.Weights = 16 * gib
 	a = accelerator.Recommend(in)
 	require.NotNil(t, a.Recommended, a.Why)
-	assert.Less(t, a.Need, 40*gib, a.Why)
+	assert.Less(t, a.Need, 40.0*gib, a.Why)
 	assert.True(t, math.IsNaN(a.Settings[0].Now), "the fraction is not set")
 	assert.Contains(t, a.Why, "in place of kv_cache_memory_bytes")
 }
