@@ -121,7 +121,7 @@ func TestResourceRecommendation(t *testing.T) {
 			}
 		})
 	}
-	says("mine", "vLLM allocates its memory ahead", "the use of its KV-cache is known for 0 hours, and 4 are needed")
+	says("mine", "vLLM allocates its memory ahead", "the use of its KV-cache is known for ")
 	says("deployment-other", "the cache holds 458752 tokens", "headroom.dev/model-weights-bytes", "headroom.dev/kv-bytes-per-token")
 	_, err = shared.recommendations(namespace).Get(ctx, "deployment-chat", metav1.GetOptions{})
 	assert.True(t, apierrors.IsNotFound(err), "a person has written one")

@@ -67,15 +67,18 @@ func NewEngine(kind EngineKind) Engine {
 }
 
 // on is the engine with the memory that it sees: its MIG instance, else the whole GPU, also where others have slices of its time.
-func (e Engine) on(m Model, present Size, hasPresent bool) *Engine {
-	switch {
-	case e.Device > 0:
-	case hasPresent && present.Sharing == MIG && present.Bytes > 0:
-		e.Device = float64(present.Bytes)
-	case m.Bytes > 0:
-		e.Device = float64(m.Bytes)
+func (e *Engine) on(m Model, present Size, hasPresent bool) *Engine {
+	if e == nil || e.Device > 0 {
+		return e
 	}
-	return &e
+	seen := *e
+	switch {
+	case hasPresent && present.Sharing == MIG && present.Bytes > 0:
+		seen.Device = float64(present.Bytes)
+	case m.Bytes > 0:
+		seen.Device = float64(m.Bytes)
+	}
+	return &seen
 }
 
 // KVBytesPerToken is what a token takes in the KV-cache of one GPU: a key and a value for each layer and head. kvHeads is the

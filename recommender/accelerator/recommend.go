@@ -139,9 +139,7 @@ func Recommend(in Input) Advice {
 	if saturated {
 		a.Compute = min(1, present.SMs*more)
 	}
-	if in.Engine != nil {
-		in.Engine = in.Engine.on(model, present, hasPresent)
-	}
+	in.Engine = in.Engine.on(model, present, hasPresent)
 	need, ok := in.need(&a)
 	if !ok {
 		return a

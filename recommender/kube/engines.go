@@ -190,6 +190,21 @@ func kindOf(t *template) accelerator.EngineKind {
 	return ""
 }
 
+// unknownLongest is the caution about an engine of which the longest request is not known: nobody checked that it fits.
+const unknownLongest = "no flag bounds the length of a request (--max-model-len, --context-length, --max_seq_len): " +
+	"an engine whose KV-cache cannot hold one of the longest does not start"
+
+// caution is what people should know of an advice, "" if nothing.
+func caution(a *accelerator.Advice, e *accelerator.Engine) string {
+	switch {
+	case a.Reason == accelerator.ReasonPreallocated:
+		return howToTell(e)
+	case a.Recommended != nil && e != nil && !(e.Longest > 0):
+		return unknownLongest
+	}
+	return ""
+}
+
 // howToTell says how to give what is missing for an engine's need, "" if nothing that people could give.
 func howToTell(e *accelerator.Engine) string {
 	weights := "the model's weights on one GPU in the pod template's annotation " + annotationWeights + " (15Gi)"

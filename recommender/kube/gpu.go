@@ -66,9 +66,7 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 		}
 	}
 	a := accelerator.Recommend(in)
-	if a.Reason == accelerator.ReasonPreallocated {
-		notes = append(notes, howToTell(in.Engine))
-	}
+	notes = append(notes, caution(&a, in.Engine))
 	return gpuStatus(a, samples, strings.Join(slices.DeleteFunc(notes, func(s string) bool { return s == "" }), "; "))
 }
 

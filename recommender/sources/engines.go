@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
@@ -86,7 +87,7 @@ func factsOf(v promql.Vector, c *counts) map[recommender.ContainerID]accelerator
 			continue
 		}
 		for _, t := range tellers() {
-			if v[i].Metric.Get(labels.MetricName) != t.series || v[i].Metric.Get("kv_cache_block_type") != t.block {
+			if v[i].Metric.Get(model.MetricNameLabel) != t.series || v[i].Metric.Get("kv_cache_block_type") != t.block {
 				continue
 			}
 			facts, ok := out[id]
@@ -116,7 +117,7 @@ func (t told) tell(s promql.Sample, config map[string]string) {
 		return
 	}
 	s.Metric.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName {
+		if l.Name != model.MetricNameLabel {
 			add(l.Name, l.Value)
 		}
 	})
