@@ -219,3 +219,18 @@ func TestClaimsHaveAPast(t *testing.T) {
 	w.passes(1)
 	assert.Len(t, w.asked, 8)
 }
+
+// TestPastOfGPUsThatFails costs CPU and memory nothing of theirs.
+func TestPastOfGPUsThatFails(t *testing.T) {
+	w := newWorld(t, h200(), deployment("web"), podOf("web", "web-v1-a", server("serve")), recommendationFor("web", "Deployment", "web"))
+	w.opts.History, w.pastErr = 24*time.Hour, map[recommender.Resource]error{recommender.GPUMemory: errors.New("no such function")}
+	w.restart()
+	for at := noon.Add(-24 * time.Hour); at.Before(noon); at = at.Add(time.Minute) {
+		w.past = append(w.past, recommender.Sample{
+			Container: recommender.ContainerID{Namespace: "prod", Pod: "web-v1-old", Container: "web"}, Resource: recommender.CPU, At: at, Value: 0.1, Certainty: 1,
+		})
+	}
+	w.passes(2)
+	assert.Len(t, w.asked, 8, "once each: the server's own tries are the source's affair")
+	assert.NotNil(t, w.rr("web").Status.Containers[0].Resources[0].Recommended)
+}

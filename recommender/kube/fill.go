@@ -121,7 +121,11 @@ func (c *Controller) fill(ctx context.Context, w *workload) (samples int, err er
 			return ctx.Err()
 		})
 		if err != nil && !errors.Is(err, ErrPartial) {
-			return samples, fmt.Errorf("cannot fetch the %s of %s: %w", resource, names, err)
+			err = fmt.Errorf("cannot fetch the %s of %s: %w", resource, names, err)
+			if slices.Contains(controlled(), resource) || ctx.Err() != nil {
+				return samples, err
+			}
+			err = fmt.Errorf("%w: %w", ErrPartial, err) // what is asked for of GPUs is harder: it does not cost CPU and memory theirs
 		}
 		partial = errors.Join(partial, err)
 	}

@@ -51,6 +51,7 @@ type world struct {
 	past    []recommender.Sample
 	asked   []recommender.Past
 	failing error
+	pastErr map[recommender.Resource]error
 	facts   map[recommender.ContainerID]accelerator.Facts
 	reads   map[string]int // of objects by name, uncached
 	written map[string]int // by kind
@@ -186,6 +187,9 @@ func (w *world) Past(_ context.Context, of recommender.Past, yield func([]recomm
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, of)
+	if err := w.pastErr[of.Resource]; err != nil {
+		return err
+	}
 	var list []recommender.Sample
 	for _, s := range w.past {
 		if s.Resource == of.Resource && s.Container.Namespace == of.Namespace && !s.At.Before(of.Start) && !s.At.After(of.End) {
