@@ -220,22 +220,38 @@ func (u *Usage) valid(old Policy, kept int) error {
 	switch {
 	case old.Step < time.Second || old.Step > 24*time.Hour || old.Hold < 0:
 		return fmt.Errorf("its step is %s, its hold %s", old.Step, old.Hold)
-	case !(old.Risk > 0 && old.Risk < 1) || !(old.Confidence > 0 && old.Confidence < 1):
+	case !between0and1(old.Risk) || !between0and1(old.Confidence):
 		return fmt.Errorf("its risk is %v, its confidence %v", old.Risk, old.Confidence)
 	case kept > lifetime || u.time.next < kept || u.time.next > math.MaxInt32:
 		return fmt.Errorf("it has %d hours that end with number %d", kept, u.time.next)
-	case u.learnt.rule >= numberOfRules:
-		return fmt.Errorf("its rule is %d", u.learnt.rule)
-	case u.version < 0 || u.pending < 0 || int(max(u.version, u.pending)) > u.time.next:
+	case min(u.version, u.pending) < 0 || int(max(u.version, u.pending)) > u.time.next:
 		return fmt.Errorf("its versions began in hours %d and %d of %d", u.version, u.pending, u.time.next)
-	case (u.open.n > 0) != slices.ContainsFunc(u.open.counts, func(c uint16) bool { return c > 0 }):
-		return fmt.Errorf("its open hour has %d samples and not as many counts", u.open.n)
-	case len(u.open.counts) > 0 && (u.open.low == 0 || int(u.open.low)+len(u.open.counts) > topLevel+1):
-		return fmt.Errorf("its open hour has %d levels from %d", len(u.open.counts), u.open.low)
 	case !(u.sure >= 0 && u.sure <= 1):
 		return fmt.Errorf("its certainty is %v", u.sure)
 	}
-	for _, f := range u.learnt.floats() {
+	if err := u.open.valid(); err != nil {
+		return err
+	}
+	return u.learnt.valid()
+}
+
+func between0and1(v float64) bool { return v > 0 && v < 1 }
+
+func (o *openHour) valid() error {
+	switch {
+	case (o.n > 0) != slices.ContainsFunc(o.counts, func(c uint16) bool { return c > 0 }):
+		return fmt.Errorf("its open hour has %d samples and not as many counts", o.n)
+	case len(o.counts) > 0 && (o.low == 0 || int(o.low)+len(o.counts) > topLevel+1):
+		return fmt.Errorf("its open hour has %d levels from %d", len(o.counts), o.low)
+	}
+	return nil
+}
+
+func (l *learnt) valid() error {
+	if int(l.rule) >= numberOfRules {
+		return fmt.Errorf("its rule is %d", l.rule)
+	}
+	for _, f := range l.floats() {
 		if v := float64(*f); math.IsNaN(v) || math.Abs(v) > 2*topLevel+week {
 			return fmt.Errorf("it has learnt %v", v)
 		}

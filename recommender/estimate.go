@@ -28,7 +28,11 @@ func Estimate(u *Usage, now time.Time) Recommendation {
 		level, r.Reason = up, ReasonSurge
 	}
 	r.Request = levelValue(level) * unit
-	r.Lower, r.Upper = levelValue(float64(l.lower))*unit, levelValue(max(float64(l.upper), level))*unit
+	lower := float64(l.lower)
+	if !isMemory(u.resource) {
+		lower = max(1, lower-1) // what needed a level needed more than the level below
+	}
+	r.Lower, r.Upper = levelValue(lower)*unit, levelValue(max(float64(l.upper), level))*unit
 	r.basis.reason = r.Reason
 	p := &u.policy
 	if p.Min > 0 && r.Request < p.Min {

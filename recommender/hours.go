@@ -1,6 +1,9 @@
 package recommender
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 const (
 	week     = 7 * day
@@ -155,8 +158,8 @@ func (o *openHour) quantile(over float64) uint8 {
 		total += int(c)
 	}
 	allowed, above := int(over*float64(total)), 0
-	for i := len(o.counts) - 1; i >= 0; i-- {
-		if above += int(o.counts[i]); above > allowed {
+	for i, c := range slices.Backward(o.counts) {
+		if above += int(c); above > allowed {
 			return o.low + uint8(i)
 		}
 	}

@@ -152,6 +152,7 @@ func TestMarginAgainstTrying(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range 200 {
 		var c counts
+		c.reset()
 		var shapes []shape
 		var said []int
 		for range 20 + r.IntN(100) {
@@ -160,7 +161,8 @@ func TestMarginAgainstTrying(t *testing.T) {
 			s[2] = s[1] + float64(r.IntN(8))
 			s[3] = s[2] + float64(r.IntN(8))
 			shapes, said = append(shapes, s), append(said, base+r.IntN(30)-15)
-			c.add(&s, said[len(said)-1], base)
+			m := s.mass()
+			c.add(&m, said[len(said)-1], base)
 		}
 		for _, risk := range []float64{0.005, 0.02, 0.1, 0.3} {
 			over := func(margin float64) float64 {

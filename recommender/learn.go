@@ -21,9 +21,9 @@ const (
 // past is what rules are tried on: the kept hours as arrays in the order of time, the last entry being the hour to come.
 type past struct {
 	needs  [2*week + 1]uint8 // levels that keep the risk, for as long as a recommendation holds; 0 where nothing is known
-	shapes [week]shape
+	masses [week]mass
 	known  [week]bool
-	from   int // first index in shapes that counts
+	from   int // first index in masses that counts
 }
 
 // fit is a rule tried on the past.
@@ -48,8 +48,9 @@ func (t *timeline) cut(p *past, from int, memory bool, risk float64, hold int) {
 		}
 		p.needs[i], p.needs[week+i] = 0, 0
 		if p.known[i] = h.known(); p.known[i] {
-			p.shapes[i] = h.shape(memory)
-			p.needs[week+i] = uint8(p.shapes[i].quantile(risk) + 0.5)
+			s := h.shape(memory)
+			p.masses[i] = s.mass()
+			p.needs[week+i] = uint8(s.quantile(risk) + 0.5)
 		}
 		// What is older has its place a week later in the ring.
 		if n := start + i; t.older != nil && n-week >= from && n >= 0 {
@@ -76,104 +77,137 @@ func (t *timeline) cut(p *past, from int, memory bool, risk float64, hold int) {
 // above it stays within risk. ok is false where it has too little to go by.
 func (p *past) try(r rule, risk, tail float64, hold int, c *counts) (fit, bool) {
 	c.reset()
-	current, since, changes, known := 0, hold, 0, 0
-	for k := p.from; k <= week; k++ {
-		// Rules look back two weeks at most, and with a long hold less is kept than they would need.
-		level, ok := 0, false
-		if k >= 1 && week+k >= 2*hold+day+3 {
-			level, ok = r.says(&p.needs, week+k, hold)
-		}
-		since++
-		if ok && (current == 0 || k == week && hold > 1 || since >= hold && beyond(level-current)) {
-			if current != 0 && k < week {
-				changes++
-			}
-			current, since = level, 0
-		}
-		if current == 0 || k == week {
-			if k == week && !ok {
-				return fit{}, false
-			}
+	way := path{hold: hold, since: hold}
+	for k := p.from; k < week; k++ {
+		level, ok := p.says(r, k, hold)
+		if way.step(level, ok); way.level == 0 || !p.known[k] {
 			continue
 		}
-		if p.known[k] {
-			known++
-			need := 0
-			switch {
-			case hold == 1:
-				need = int(p.needs[week+k])
-			case ok && k+hold <= week: // relative to what is said now, not to what still holds
-				need = max(1, int(p.needs[week+k])-level+current)
-			}
-			c.add(&p.shapes[k], current, need)
+		way.known++
+		need := 0
+		switch {
+		case hold == 1:
+			need = int(p.needs[week+k])
+		case ok && k+hold <= week: // relative to what is said now, not to what still holds
+			need = max(1, int(p.needs[week+k])-level+way.level)
 		}
+		c.add(&p.masses[k], way.level, need)
 	}
-	if known < minFit || current == 0 {
+	changes := way.changes
+	level, ok := p.says(r, week, hold)
+	if !ok || way.known < minFit {
 		return fit{}, false
 	}
-	n := float64(known)
+	if hold > 1 { // whether it is time for a change is learnt's to say
+		way.level = level
+	}
+	way.step(level, ok)
+	n, said := float64(way.known), float64(way.level)
 	margin := c.margin(risk * n)
-	f := fit{rule: r, margin: margin, level: float64(current) + margin}
+	f := fit{rule: r, margin: margin, level: said + margin}
 	f.slack = 1 - c.use()/n*math.Exp(-margin*levelWidth) + perChange*float64(changes)/n
 	// Windows that overlap are not many: the fewer there are side by side, the less do their extremes say.
 	pad := padding / (1 + c.needed/float64(hold))
-	f.lower, f.upper = float64(current)+c.need(tail)-pad, float64(current)+c.need(1-tail)+pad
+	f.lower, f.upper = said+c.need(tail)-pad, said+c.need(1-tail)+pad
 	return f, true
+}
+
+// says is a rule for hour k. Rules look back two weeks at most, and with a long hold less is kept than they would need.
+func (p *past) says(r rule, k, hold int) (int, bool) {
+	if k < 1 || week+k < 2*hold+day+3 {
+		return 0, false
+	}
+	level, ok := r.says(&p.needs, week+k, hold)
+	return max(1, min(level, topLevel)), ok
+}
+
+// path is what would have been requested, less the margin.
+type path struct {
+	hold, since    int
+	level          int // 0 at first
+	changes, known int
+}
+
+// step goes on by an hour of which a rule says something, or does not.
+func (p *path) step(level int, ok bool) {
+	p.since++
+	switch {
+	case !ok:
+	case p.level == 0:
+		p.level, p.since = level, 0
+	case p.since >= p.hold && beyond(level-p.level):
+		p.level, p.since = level, 0
+		p.changes++
+	}
 }
 
 // beyond reports whether a change of some levels is more than sticky.
 func beyond(levels int) bool { return levels > 1 || levels < -1 }
 
+// mass is an hour's distribution as pieces of even density between levels from 0 on.
+type mass struct {
+	from, to [4]int16
+	density  [4]float64
+}
+
+func (s *shape) mass() mass {
+	var m mass
+	o := overs()
+	low, share := max(0, s[0]-s.tail()), below
+	for i, level := range s {
+		high := math.Ceil(level)
+		m.from[i], m.to[i] = int16(low), int16(high)
+		if m.from[i] >= m.to[i] {
+			m.from[i] = m.to[i] - 1
+		}
+		m.density[i] = share / float64(m.to[i]-m.from[i])
+		low, share = level, o[i]-o[min(i+1, len(o)-1)]
+	}
+	return m
+}
+
 // counts are distributions of what hours had and needed, in levels relative to what a rule said, from -span to span.
 type counts struct {
-	density [2*span + 2]float64 // of samples: differences of the density
-	needs   [2*span + 1]uint16  // of the hours' needs
-	needed  float64             // how many
-	medians [2*span + 1]uint16
+	density   [2*span + 2]float64 // of samples: differences of the density
+	needs     [2*span + 1]uint16  // of the hours' needs
+	medians   [2*span + 1]uint16
+	needed    float64 // how many needs
+	low, high int     // indices that are in use
 }
 
 const span = topLevel
 
-func (c *counts) reset() { *c = counts{} }
+func (c *counts) reset() {
+	*c = counts{low: 2 * span, high: 0}
+}
 
-// add counts an hour, of what a rule said and of what was needed from then on, 0 if that is not to be counted.
-func (c *counts) add(s *shape, said, need int) {
-	o := overs()
-	for i := 1; i < len(s); i++ {
-		c.spread(int(s[i-1])-said, int(math.Ceil(s[i]))-said, o[i-1]-o[i])
+// add counts an hour, of what a rule said (a level) and of what was needed from then on, 0 if that is not to be counted.
+func (c *counts) add(m *mass, said, need int) {
+	shift := span - said
+	for i, d := range m.density {
+		c.density[int(m.from[i])+shift] += d
+		c.density[int(m.to[i])+shift] -= d
 	}
-	c.spread(int(s[0]-s.tail())-said, int(s[0])-said, below)
+	c.medians[int(m.to[0])+shift]++
+	c.low, c.high = min(c.low, int(m.from[0])+shift), max(c.high, int(m.to[3])+shift)
 	if need > 0 {
-		c.needs[clampTo(need-said)+span]++
-		c.needed++
+		c.count(need - said)
 	}
-	c.medians[clampTo(int(s[0])-said)+span]++
 }
 
-// spread adds a share of samples that lies evenly between two levels.
-func (c *counts) spread(low, high int, share float64) {
-	low, high = clampTo(low), clampTo(high)
-	if low >= high {
-		low = high - 1
-	}
-	low = max(low, -span)
-	d := share / float64(high-low)
-	c.density[low+span] += d
-	c.density[high+span] -= d
+// count counts a need.
+func (c *counts) count(need int) {
+	i := max(0, min(need+span, 2*span))
+	c.needs[i]++
+	c.needed++
+	c.low, c.high = min(c.low, i), max(c.high, i)
 }
-
-func clampTo(level int) int { return max(-span, min(level, span)) }
 
 // margin is the smallest level above which lies no more than a number of hours' worth of samples.
 func (c *counts) margin(allowed float64) float64 {
-	total := 0.0 // of the density of the interval that begins at i
-	for i := range c.density {
-		total += c.density[i]
-	}
-	above := 0.0
-	density := total
-	for i := len(c.density) - 1; i >= 0; i-- {
-		// density holds on [i, i+1)
+	above, density := 0.0, 0.0
+	for i := c.high; i >= c.low; i-- {
+		// density is that of the interval that begins at i
 		if density > 0 && above+density > allowed {
 			return float64(i-span) + 1 - (allowed-above)/density
 		}
@@ -187,17 +221,17 @@ func (c *counts) margin(allowed float64) float64 {
 func (c *counts) use() float64 {
 	step := math.Exp(levelWidth)
 	sum := 0.0
-	for i := len(c.medians) - 1; i >= 0; i-- {
+	for i := c.high; i >= c.low; i-- {
 		sum = sum*step + float64(c.medians[i])
 	}
-	return sum * math.Exp(-span*levelWidth)
+	return sum * math.Exp(float64(c.low-span)*levelWidth)
 }
 
-// need is the level that a share of the hours needed no more than.
+// need is the level that a share of the needs did not exceed.
 func (c *counts) need(share float64) float64 {
 	seen := 0.0
-	for i, m := range c.needs {
-		if seen += float64(m); m > 0 && seen >= share*c.needed {
+	for i := c.low; i <= c.high; i++ {
+		if seen += float64(c.needs[i]); c.needs[i] > 0 && seen >= share*c.needed {
 			return float64(i - span)
 		}
 	}

@@ -203,7 +203,7 @@ func (u *Usage) best(p *past, risk float64) (fit, bool) {
 	}
 	l.due = int32(u.time.next + refit)
 	was, slack := l.rule, best.slack
-	for r := range numberOfRules {
+	for r := range rule(numberOfRules) {
 		if ok && r == was {
 			continue
 		}

@@ -74,6 +74,7 @@ func (p *peaks) try(window, hold int, risk, tail float64) peakFit {
 	before := maxima(p.hours[:], window) // before[k]: of the hours that end with k
 	ahead := reversedMaxima(p.hours[:], hold)
 	var c counts
+	c.reset()
 	var tried, exceeded, excess, said float64
 	for k := p.first + day; k+hold <= week; k++ {
 		base := before[k-1]
@@ -87,8 +88,7 @@ func (p *peaks) try(window, hold int, risk, tail float64) peakFit {
 			exceeded++
 			excess += over
 		}
-		c.needs[clampTo(int(math.Ceil(over)))+span]++
-		c.needed++
+		c.count(int(math.Ceil(over)))
 	}
 	now := before[week-1]
 	h := float64(hold)

@@ -5,17 +5,18 @@ package recommender
 type rule uint8
 
 const (
-	lastHour      rule = iota // the last hour's
-	lastHours                 // the most of the last three
-	steady                    // always the same: the margin is all
-	yesterday                 // the same hour's, a day ago
-	aboutThen                 // the most of the three hours around it, a day ago
-	recentOrThen              // the most of the last two hours and the same hour a day ago
-	changeOfDay               // the last hour's, changed as it did a day ago
-	weekAgo                   // the most of the three hours around it, a week ago
-	recentOrWeek              // the most of the last two hours and the same hour a week ago
-	numberOfRules             // how many there are
+	lastHour     rule = iota // the last hour's
+	lastHours                // the most of the last three
+	steady                   // always the same: the margin is all
+	yesterday                // the same hour's, a day ago
+	aboutThen                // the most of the three hours around it, a day ago
+	recentOrThen             // the most of the last two hours and the same hour a day ago
+	changeOfDay              // the last hour's, changed as it did a day ago
+	weekAgo                  // the most of the three hours around it, a week ago
+	recentOrWeek             // the most of the last two hours and the same hour a week ago
 )
+
+const numberOfRules = int(recentOrWeek) + 1
 
 // steadyLevel is any: the margin makes it up.
 const steadyLevel = 100
@@ -28,6 +29,7 @@ func (r rule) reason() Reason {
 		return ReasonDaily
 	case weekAgo, recentOrWeek:
 		return ReasonWeekly
+	case steady:
 	}
 	return ReasonSteady
 }

@@ -233,8 +233,8 @@ func (u *Usage) Replay(request float64, since time.Time) Replay {
 func (s *shape) excess(value float64) (above, all float64) {
 	o := overs()
 	low, share := levelValue(max(1, s[0]-s.tail())), below
-	for i := range s {
-		high := levelValue(s[i])
+	for i, level := range s {
+		high := levelValue(level)
 		all += share * (low + high) / 2
 		switch {
 		case value <= low:
@@ -242,10 +242,7 @@ func (s *shape) excess(value float64) (above, all float64) {
 		case value < high:
 			above += share * (high - value) * (high - value) / (2 * (high - low))
 		}
-		low = high
-		if i+1 < len(s) {
-			share = o[i] - o[i+1]
-		}
+		low, share = high, o[i]-o[min(i+1, len(o)-1)]
 	}
 	return above, all
 }

@@ -392,3 +392,25 @@ func TestCheckpointsThatCannotBeRead(t *testing.T) {
 	after := w.rr("web").Status.Containers[0].Resources[0]
 	assert.Equal(t, before.Recommended, after.Recommended)
 }
+
+// TestHoldFollowsTheUpdateMode: what restarts pods to follow is asked for a day at a time, what resizes them for an hour, and a
+// ResourceRecommendation's own wish comes first.
+func TestHoldFollowsTheUpdateMode(t *testing.T) {
+	key := recommender.Key{Container: "web", Resource: recommender.CPU}
+	for mode, want := range map[vpav1.UpdateMode]time.Duration{
+		"": 24 * time.Hour, vpav1.UpdateModeRecreate: 24 * time.Hour, vpav1.UpdateModeOff: 24 * time.Hour,
+		vpav1.UpdateModeInPlaceOrRecreate: time.Hour, vpav1.UpdateModeInPlace: time.Hour,
+	} {
+		v := vpaFor("web", "web", Name)
+		if mode != "" {
+			v.Spec.UpdatePolicy = &vpav1.PodUpdatePolicy{UpdateMode: new(mode)}
+		}
+		w := newWorld(t, deployment("web"), podOf("web", "web-v1-a"), v)
+		w.use("web-v1-a", "web", 0.2, 300<<20)
+		w.passes(2)
+		for _, of := range w.Controller.workloads {
+			assert.Equal(t, want, of.policy(key).Hold, "mode %q", mode)
+		}
+		require.Len(t, w.Controller.workloads, 1)
+	}
+}

@@ -151,6 +151,7 @@ func (c *Controller) remember(s *survey) {
 		v := &s.vpas[i]
 		id := idOf(v.Namespace, targetOf(v))
 		cl := s.claimOf(id)
+		cl.restarts = !inPlace(v) && (cl.restarts || len(cl.vpas) == 0)
 		cl.vpas = append(cl.vpas, client.ObjectKeyFromObject(v))
 		if v.Annotations[annotationEstimator] == estimatorVPA {
 			cl.stock = true
@@ -301,7 +302,7 @@ func (c *Controller) recount(s *survey, counts map[*workload]int32) {
 		w.mu.Lock()
 		w.replicas = counts[w]
 		if cl := s.claims[w.id]; cl == nil || cl.rr.Name == "" {
-			w.policy = (&wishes{}).risk
+			w.policy = (&wishes{restarts: cl != nil && cl.restarts}).risk
 		}
 		w.mu.Unlock()
 	}

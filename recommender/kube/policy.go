@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -15,7 +16,11 @@ type wishes struct {
 	spec       *v1alpha1.ResourceRecommendationSpec // nil for none
 	floors     Floors
 	containers int // of a pod, among which the floors are divided
+	restarts   bool
 }
+
+// restartHold is for how long a recommendation is to stand where a change of it restarts pods and nothing else is said.
+const restartHold = 24 * time.Hour
 
 // nameOfResource is how Kubernetes names a resource that is recommended with a number; "" for others.
 func nameOfResource(r recommender.Resource) corev1.ResourceName {
@@ -53,6 +58,9 @@ func (w *wishes) off(name string) bool { return w.container(name).Mode == "Off" 
 // risk is the policy of a usage, without bounds.
 func (w *wishes) risk(key recommender.Key) recommender.Policy {
 	p := recommender.DefaultPolicy(key.Resource)
+	if w.restarts {
+		p.Hold = max(p.Hold, restartHold)
+	}
 	if w.spec == nil {
 		return p
 	}

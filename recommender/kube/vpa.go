@@ -41,6 +41,15 @@ func ours(v *vpav1.VerticalPodAutoscaler) bool {
 	return len(v.Spec.Recommenders) > 0
 }
 
+// inPlace says whether a VerticalPodAutoscaler's updates resize pods as they run.
+func inPlace(v *vpav1.VerticalPodAutoscaler) bool {
+	if v.Spec.UpdatePolicy == nil || v.Spec.UpdatePolicy.UpdateMode == nil {
+		return false
+	}
+	mode := *v.Spec.UpdatePolicy.UpdateMode
+	return mode == vpav1.UpdateModeInPlace || mode == vpav1.UpdateModeInPlaceOrRecreate
+}
+
 // listVPAs lists the VerticalPodAutoscalers that name this recommender. A cluster need not know the kind, and may learn it later.
 func (c *Controller) listVPAs(ctx context.Context, s *survey) error {
 	if _, err := c.opts.Mapper.RESTMapping(vpaKind(), vpav1.SchemeGroupVersion.Version); err != nil {

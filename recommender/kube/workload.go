@@ -198,6 +198,8 @@ type claim struct {
 	rr    types.NamespacedName // the ResourceRecommendation that is about it; its name is empty if there is none
 	vpas  []types.NamespacedName
 	stock bool // the VPA's own numbers are asked for
+	// restarts says that a VPA is about it, and that none of them resizes pods in place.
+	restarts bool
 	// stockVPAs are the VPAs that ask for them.
 	stockVPAs []vpaObject
 }

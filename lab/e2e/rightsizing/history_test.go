@@ -87,8 +87,8 @@ func (c *cluster) newPast(t *testing.T, services ...service) past {
 	return p
 }
 
-// writePast writes OpenMetrics: CPU and memory of two pods a service, a tenth less at night than in the afternoon, when it is what
-// the service uses now.
+// writePast writes OpenMetrics: CPU and memory of two pods a service, at this time of each day what the service uses now, and a tenth
+// less twelve hours from it.
 func writePast(t *testing.T, path string, services []service) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -108,7 +108,7 @@ func writePast(t *testing.T, path string, services []service) {
 		}
 	}
 	daily := func(at time.Time) float64 {
-		return 0.95 + 0.05*math.Cos(2*math.Pi*(float64(at.Unix()%86400)/86400-0.6))
+		return 0.95 + 0.05*math.Cos(2*math.Pi*now.Sub(at).Hours()/24)
 	}
 	used := map[string]float64{} // core-seconds
 	series("container_cpu_usage_seconds", "counter", "_total", `,cpu="total"`, func(s service, at time.Time) float64 {

@@ -129,11 +129,12 @@ func (c *cluster) recommends(t *testing.T, history past) {
 	for _, s := range []service{over(), under()} {
 		target := c.recommended(t, s.name, 2*time.Minute)
 		t.Logf("%s uses %+v and requests %+v: recommended %s after %s", s.name, s.uses, s.requests, text(target), time.Since(began).Round(time.Second))
-		// More than is used, as there is a margin, and less than twice as much, as usage is so even.
+		// What is used, of which levels are within 2.8 % and CPU may lack some for 2 % of the time, and less than twice as much, as
+		// usage is so even.
 		uses := s.uses.list()
 		for name, q := range target {
 			used := uses[name]
-			assert.Greater(t, q.AsApproximateFloat64(), used.AsApproximateFloat64(), "%s of %s", name, s.name)
+			assert.Greater(t, q.AsApproximateFloat64(), 0.97*used.AsApproximateFloat64(), "%s of %s", name, s.name)
 			assert.Less(t, q.AsApproximateFloat64(), 2*used.AsApproximateFloat64(), "%s of %s", name, s.name)
 		}
 		assert.Equal(t, []string{owner}, c.statusWriters(t, s.name))
