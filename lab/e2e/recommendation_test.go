@@ -109,7 +109,7 @@ func TestResourceRecommendation(t *testing.T) {
 	assert.Equal(t, "other", automatic.OwnerReferences[0].Name, "it goes with its workload")
 	// One states what no metric tells, and lacks but the hours; of the other the size of the cache, which came from its metrics, is not enough.
 	says := func(name string, texts ...string) {
-		eventually(t, 2*time.Minute, func(t require.TestingT) {
+		eventually(t, 3*time.Minute, func(t require.TestingT) { // a look each minute
 			r := shared.recommendationOf(ctx, t, namespace, name)
 			require.Len(t, r.Status.Containers, 1)
 			g := r.Status.Containers[0].GPU

@@ -20,8 +20,8 @@ import (
 
 // The annotations of a pod template with what no metric tells of an inference engine, both for one GPU.
 const (
-	annotationWeights  = v1alpha1.Group + "/model-weights-bytes" // of the model: 15Gi
-	annotationPerToken = v1alpha1.Group + "/kv-bytes-per-token"  // in the KV-cache: 128Ki
+	AnnotationWeights  = v1alpha1.Group + "/model-weights-bytes" // of the model: 15Gi
+	AnnotationPerToken = v1alpha1.Group + "/kv-bytes-per-token"  // in the KV-cache: 128Ki
 )
 
 // stated is what people say of an engine; 0 for what they do not.
@@ -34,7 +34,7 @@ func statedBy(annotations map[string]string) (s stated) {
 	for _, a := range []struct {
 		name string
 		into *float64
-	}{{annotationWeights, &s.weights}, {annotationPerToken, &s.perToken}} {
+	}{{AnnotationWeights, &s.weights}, {AnnotationPerToken, &s.perToken}} {
 		text, ok := annotations[a.name]
 		if !ok {
 			continue
@@ -207,7 +207,7 @@ func caution(a *accelerator.Advice, e *accelerator.Engine) string {
 
 // howToTell says how to give what is missing for an engine's need, "" if nothing that people could give.
 func howToTell(e *accelerator.Engine) string {
-	weights := "the model's weights on one GPU in the pod template's annotation " + annotationWeights + " (15Gi)"
+	weights := "the model's weights on one GPU in the pod template's annotation " + AnnotationWeights + " (15Gi)"
 	name := "its setting"
 	if e != nil {
 		name, _ = e.Kind.Setting()
@@ -224,8 +224,8 @@ func howToTell(e *accelerator.Engine) string {
 	case e.KVBytes > 0 || e.Weights > 0 || e.KVTokens*e.BytesPerToken > 0:
 		return ""
 	case e.KVTokens > 0:
-		return "state " + weights + ", or what a token takes in its KV-cache in " + annotationPerToken + " (128Ki)"
+		return "state " + weights + ", or what a token takes in its KV-cache in " + AnnotationPerToken + " (128Ki)"
 	}
 	return "state " + weights + "; or have its metrics scraped, which tell how many tokens its KV-cache holds, and state what one takes in " +
-		annotationPerToken + " (128Ki)"
+		AnnotationPerToken + " (128Ki)"
 }
