@@ -258,7 +258,15 @@ func FuzzFlags(f *testing.F) {
 				t.Fatalf("%q gives %+v", line, e)
 			}
 		}
-		_, _ = accelerator.FromVLLMConfig(map[string]string{"num_gpu_blocks": line, "gpu_memory_utilization": line})
+		config := map[string]string{}
+		for name := range strings.FieldsSeq("num_gpu_blocks block_size gpu_memory_utilization max_total_num_tokens page_size max_blocks tokens_per_block") {
+			config[name] = line
+		}
+		for _, kind := range []accelerator.EngineKind{accelerator.VLLM, accelerator.SGLang, accelerator.TensorRTLLM, "other"} {
+			if e, err := (accelerator.Facts{Kind: kind, Config: config}).Engine(); err == nil && (e.KVTokens < 0 || e.Fraction < 0) {
+				t.Fatalf("%q gives %+v", line, e)
+			}
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -39,14 +40,26 @@ func statedBy(annotations map[string]string) (s stated) {
 		if !ok {
 			continue
 		}
-		q, err := resource.ParseQuantity(strings.TrimSpace(text))
-		if err != nil || q.Sign() <= 0 {
+		v, ok := bytesOf(strings.TrimSpace(text))
+		if !ok {
 			s.wrong = joined(s.wrong, fmt.Sprintf("the annotation %s: %q is not a number of bytes, such as 15Gi", a.name, text))
 			continue
 		}
-		*a.into = q.AsApproximateFloat64()
+		*a.into = v
 	}
 	return s
+}
+
+// bytesForm are the quantities that are read. Others can be long to read: 1e-10000000 takes seconds, and anyone who makes a pod writes it.
+const bytesForm = `^[0-9]{1,20}(\.[0-9]{1,9})?([KMGTPE]i|[kMGTPE]|[eE][0-9]{1,2})?$`
+
+func bytesOf(text string) (v float64, ok bool) {
+	if !regexp.MustCompile(bytesForm).MatchString(text) {
+		return 0, false
+	}
+	q, err := resource.ParseQuantity(text)
+	v = q.AsApproximateFloat64()
+	return v, err == nil && v > 0 && v <= most
 }
 
 // place is a container on nodes of a class.

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"testing"
 	"time"
@@ -233,4 +234,20 @@ func TestPastOfGPUsThatFails(t *testing.T) {
 	w.passes(2)
 	assert.Len(t, w.asked, 8, "once each: the server's own tries are the source's affair")
 	assert.NotNil(t, w.rr("web").Status.Containers[0].Resources[0].Recommended)
+}
+
+func FuzzStated(f *testing.F) {
+	f.Add("15Gi", "128Ki")
+	f.Add("-1", "1e400")
+	f.Add("1e-10000000", "1e10")
+	f.Add("0.5", "15 GB")
+	f.Fuzz(func(t *testing.T, weights, perToken string) {
+		s := statedBy(map[string]string{AnnotationWeights: weights, AnnotationPerToken: perToken})
+		if !(s.weights >= 0 && s.perToken >= 0) || math.IsInf(s.weights, 0) || math.IsInf(s.perToken, 0) {
+			t.Fatalf("%+v", s)
+		}
+		if (s.weights == 0 || s.perToken == 0) && s.wrong == "" {
+			t.Fatalf("%q and %q are dropped in silence", weights, perToken)
+		}
+	})
 }
