@@ -230,10 +230,8 @@ func (d *decider) mix() bool {
 	case !d.passable(at, old, fresh):
 		d.abandon("MixLost", fmt.Sprintf("%d old and %d new replicas instead of %d and %d: more of the new version than was passed", old, fresh, at.Old, at.New), d.To, "")
 		return true
-	case fresh == at.New+1 && old+fresh == d.w.Replicas+at.Surge:
-		// Scaling in proportion rounds; a hold cannot take back a pod of the new version.
-		d.amend(old, fresh)
-	case old < at.Old && fresh == at.New && d.o.Versions[d.To].Ready == fresh:
+	case fresh >= at.New && old <= at.Old && (old != at.Old || fresh != at.New) && d.o.Versions[d.To].Ready == fresh:
+		// The Deployment controller is done and the mix another: scaling in proportion rounds, or somebody let it roll.
 		return d.remain(old, fresh)
 	case fresh < at.New && d.Phase == Settled:
 		d.Passed = false
@@ -244,11 +242,14 @@ func (d *decider) mix() bool {
 	return false
 }
 
-// remain looks at whether the old replicas suffice that are left after somebody let the hold roll for a moment: in a hold they
-// do not come back.
+// remain looks at whether a mix suffices that a hold cannot leave: it neither takes back new replicas nor gives back old ones.
 func (d *decider) remain(old, fresh int) bool {
-	if old < d.keep() {
-		d.abandon("MixLost", plural(old, "old replica")+" left, fewer than demand needs", d.To, "")
+	serving := old + fresh
+	if d.Schedule.Strategy == BlueGreen {
+		serving = min(old, fresh)
+	}
+	if serving < d.keep() {
+		d.abandon("MixLost", fmt.Sprintf("%d old and %d new replicas are left, fewer than demand needs", old, fresh), d.To, "")
 		return true
 	}
 	d.amend(old, fresh)

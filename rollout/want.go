@@ -261,16 +261,23 @@ func (d *decider) actions() []Action {
 	if w, managed := d.weight(); managed && !weighed {
 		out = append(out, w)
 	}
-	fields, template := d.want(), d.wantTemplate()
-	// Pods that still get traffic are not taken away yet.
-	waits := d.Phase == GoingBack && !weighed && d.now.Sub(d.Since) < routerPatience
-	if !waits && d.Phase != Adopting && (fields != d.w.Fields || template != "") {
-		out = append(out, Patch{fields, template})
+	if p, needed := d.patch(weighed); needed {
+		out = append(out, p)
 	}
 	if d.Phase == Restoring && d.o.Stable != d.From {
 		out = append(out, Finish{d.From})
 	}
 	return d.announce(out)
+}
+
+// patch is the write that is needed, if one is.
+func (d *decider) patch(weighed bool) (Patch, bool) {
+	p := Patch{d.want(), d.wantTemplate()}
+	if d.Phase == GoingBack && !weighed && d.now.Sub(d.Since) < routerPatience {
+		// Pods that still get traffic are not taken away yet.
+		return p, false
+	}
+	return p, d.Phase != Adopting && (p.Fields != d.w.Fields || p.Template != "")
 }
 
 func (d *decider) announce(out []Action) []Action {
