@@ -76,6 +76,8 @@ func rooms() table {
 		{"recommender/sources", edge, []string{"recommender", "api/query"}},
 		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
 
+		{"rollout/judge", core, nil},
+
 		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},

@@ -1,0 +1,83 @@
+package judge
+
+// dispersion estimates by what factor counts vary more than independent requests would.
+type dispersion struct {
+	Arms   scales   `json:"arms"`
+	Groups []scales `json:"groups,omitempty"`
+	// Chi2 and Freedom are of complete blocks of 1, 2, 4, … looks, summed over series.
+	Chi2    [blockSizes]float64 `json:"chi2"`
+	Freedom [blockSizes]float64 `json:"freedom"`
+}
+
+// scales holds the open blocks of a series: the residual and its variance were requests independent.
+type scales struct {
+	Residual [blockSizes]float64 `json:"residual"`
+	Variance [blockSizes]float64 `json:"variance"`
+	Looks    int                 `json:"looks"`
+}
+
+const (
+	blockSizes = 5 // 1 to 16 looks
+	maxGroups  = 8
+	// The prior of the factor, as if that many degrees of freedom had been seen: requests are never quite independent, and the first
+	// looks have little to go by.
+	priorDispersion = 1.2
+	priorFreedom    = 6
+	// minVariance is how much variance a block must have before its χ² says anything: with fewer marked requests it is
+	// either about 0 or huge.
+	minVariance = 0.5
+)
+
+// factor is at least 1.
+func (d *dispersion) factor() float64 {
+	factor := 1.0
+	for s := range blockSizes {
+		factor = max(factor, (priorDispersion*priorFreedom+d.Chi2[s])/(priorFreedom+d.Freedom[s]))
+	}
+	return factor
+}
+
+// addGroups compares the groups of old with one another.
+func (d *dispersion) addGroups(groups []group) {
+	marked, all, live := 0.0, 0.0, 0
+	for _, g := range groups {
+		marked += g.marked
+		all += g.all
+		if g.all > 0 {
+			live++
+		}
+	}
+	if live < 2 {
+		return
+	}
+	if len(d.Groups) != len(groups) {
+		d.Groups = make([]scales, len(groups))
+	}
+	// The groups' residuals sum to 0: each is worth (live−1)/live of a degree of freedom.
+	freedom := float64(live-1) / float64(live)
+	for i, g := range groups {
+		share := g.all / all
+		d.add(&d.Groups[i], g.marked-marked*share, marked*share*(1-share), freedom)
+	}
+}
+
+// addArms compares new's share of the marked requests with what the estimate before this look foretold.
+func (d *dispersion) addArms(x, e, theta, ratio float64) {
+	p := theta * ratio / (1 - theta + theta*ratio)
+	d.add(&d.Arms, x-e*p, e*p*(1-p), 1)
+}
+
+func (d *dispersion) add(series *scales, residual, variance, freedom float64) {
+	series.Looks++
+	for s := range blockSizes {
+		series.Residual[s] += residual
+		series.Variance[s] += variance
+		// A block with too little in it goes on growing.
+		if series.Looks%(1<<s) != 0 || series.Variance[s] < minVariance {
+			continue
+		}
+		d.Chi2[s] += freedom * series.Residual[s] * series.Residual[s] / series.Variance[s]
+		d.Freedom[s] += freedom
+		series.Residual[s], series.Variance[s] = 0, 0
+	}
+}
