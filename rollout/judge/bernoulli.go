@@ -7,8 +7,10 @@ const priorMarked, priorUnmarked = 0.5, 50.0
 
 // logBayes is the log of the beta-binomial mixture against the rate p, for x marked of n requests: its exponential is a test
 // martingale where p is the rate.
-func logBayes(x, n, p float64) float64 {
-	return logBeta(priorMarked+x, priorUnmarked+n-x) - logBeta(priorMarked, priorUnmarked) - xlogy(x, p) - xlogy(n-x, 1-p)
+func logBayes(x, n, p float64) float64 { return logMixture(x, n) - xlogy(x, p) - xlogy(n-x, 1-p) }
+
+func logMixture(x, n float64) float64 {
+	return logBeta(priorMarked+x, priorUnmarked+n-x) - logBeta(priorMarked, priorUnmarked)
 }
 
 func logBeta(a, b float64) float64 {
@@ -32,11 +34,11 @@ func rateBounds(x, n, alpha float64) (low, high float64) {
 	if n <= 0 {
 		return 0, 1
 	}
-	bar := -math.Log(alpha)
+	mixture, bar := logMixture(x, n), -math.Log(alpha)
 	cross := func(inside, outside float64) float64 {
-		for range 100 {
+		for range 50 {
 			middle := (inside + outside) / 2
-			if logBayes(x, n, middle) < bar {
+			if mixture-xlogy(x, middle)-xlogy(n-x, 1-middle) < bar {
 				inside = middle
 			} else {
 				outside = middle

@@ -5,19 +5,25 @@ import (
 	"slices"
 )
 
-// contrast accumulates the evidence about one kind of marked requests: how many times as often new is marked as old.
+// contrast accumulates the evidence about one kind of marked requests: how many times as often new is marked as old. Evidence is in
+// nats. What a look adds is divided by the dispersion known then, which a test martingale needs. As that may grow later,
+// the plain sums are kept, too: the evidence is the lesser of what was gathered and of the plain sum by today's dispersion.
 type contrast struct {
-	// Likelihood is of every ratio in ratios() against 1, in nats.
+	// Likelihood is of every ratio of the full grid against 1, plain.
 	Likelihood []float64 `json:"likelihood,omitempty"`
-	// Worse is, for every ratio in worseRatios(), the log of the products so far, weighted by when they began.
-	Worse []float64 `json:"worse,omitempty"`
-	// Within is of every share of the margin in withinShares() against the margin itself, in nats.
-	Within []float64 `json:"within,omitempty"`
+	// Worse is, for every ratio of the grid for "worse", the log of the products so far, weighted by when they began;
+	// WorsePlain the plain sum, and WorseLow the lowest that it has been.
+	Worse      []float64 `json:"worse,omitempty"`
+	WorsePlain []float64 `json:"worsePlain,omitempty"`
+	WorseLow   []float64 `json:"worseLow,omitempty"`
+	// Within is of every share of the margin against the margin itself; WithinPlain its plain sum.
+	Within      []float64 `json:"within,omitempty"`
+	WithinPlain []float64 `json:"withinPlain,omitempty"`
 	// Unstarted is the weight of the beginnings still to come.
 	Unstarted float64 `json:"unstarted"`
 	Looks     int     `json:"looks"`
 	Marked    float64 `json:"marked"` // marked requests of both
-	// Information is the sum of e·θ(1−θ)/dispersion: the precision of the log ratio near 1.
+	// Information is the sum of e·θ(1−θ): the precision of the log ratio near 1, were requests independent.
 	Information float64 `json:"information"`
 
 	Dispersion dispersion `json:"dispersion"`
@@ -38,71 +44,82 @@ type group struct{ marked, all float64 }
 // factor whose mean is ≤ 1 keeps its mean ≤ 1. e³ ≈ 20.
 const maxGain = 3
 
-func grid(steps ...float64) []float64 {
-	for i, s := range steps {
-		steps[i] = math.Exp(s)
-	}
-	return steps
+// grids are the ratios that evidence is gathered about, and their logs.
+type grids struct {
+	worse, worseLog   []float64 // for "worse": 1.1 to 14
+	within, withinLog []float64 // shares of the margin, for "within"
+	full, fullLog     []float64 // for the estimate and its interval
 }
-
-// worseRatios are the ratios that count as evidence for "worse": 1.1 to 20.
-func worseRatios() []float64 { return grid(.1, .2, .3, .4, .6, .8, 1, 1.3, 1.6, 2, 2.5, 3) }
-
-// withinShares are the shares of the margin that count as evidence for "within the margin".
-func withinShares() []float64 { return grid(-.05, -.1, -.2, -.3, -.4, -.6, -.8, -1.1, -1.5, -2, -3) }
 
 const (
-	ratioStep  = 0.15 // of the log
-	ratioSteps = 24   // each way: 1/37 to 37
+	ratioStep  = 0.2 // of the log
+	ratioSteps = 18  // each way: 1/37 to 37
 )
 
-func ratios() []float64 {
-	steps := make([]float64, 2*ratioSteps+1)
-	for i := range steps {
-		steps[i] = ratioStep * float64(i-ratioSteps)
+func newGrids() *grids {
+	g := &grids{
+		worseLog:  []float64{.1, .2, .35, .5, .75, 1, 1.4, 1.9, 2.6},
+		withinLog: []float64{-.05, -.1, -.2, -.3, -.4, -.6, -.8, -1.2, -2, -3},
 	}
-	return grid(steps...)
-}
-
-// logLikelihood of a ratio against 1: x of e marked requests are new's, which has the share theta of all.
-func logLikelihood(ratio, x, e, theta float64) float64 {
-	return x*math.Log(ratio) - e*math.Log1p(theta*(ratio-1))
+	for i := range 2*ratioSteps + 1 {
+		g.fullLog = append(g.fullLog, ratioStep*float64(i-ratioSteps))
+	}
+	exp := func(logs []float64) []float64 {
+		values := make([]float64, len(logs))
+		for i, l := range logs {
+			values[i] = math.Exp(l)
+		}
+		return values
+	}
+	g.worse, g.within, g.full = exp(g.worseLog), exp(g.withinLog), exp(g.fullLog)
+	return g
 }
 
 // add takes one interval. Arms without requests say nothing.
-func (c *contrast) add(in interval) {
+func (c *contrast) add(g *grids, in interval) {
 	if in.newAll <= 0 || in.oldAll <= 0 {
 		return
 	}
 	x, e, theta := in.new, in.new+in.old, in.newAll/(in.newAll+in.oldAll)
-	c.Dispersion.addGroups(in.groups)
+	share := e / (in.newAll + in.oldAll)
+	compared := c.Dispersion.addGroups(in.groups)
 	phi := c.Dispersion.factor()
-	c.Dispersion.addArms(x, e, theta, c.estimate())
+	if !compared && c.Looks > 0 { // the first look has no estimate to be held to
+		c.Dispersion.addArms(x, e, theta, c.estimate(), 1-share)
+	}
 	c.Looks++
 	c.Marked += e
-	c.Information += e * theta * (1 - theta) / phi
-	c.start()
-	for i, r := range ratios() {
-		c.Likelihood[i] += logLikelihood(r, x, e, theta) / phi
+	c.Information += e * theta * (1 - theta)
+	c.start(g)
+	for i, l := range g.fullLog {
+		c.Likelihood[i] += x*l - e*math.Log1p(theta*(g.full[i]-1))
 	}
-	for i, r := range worseRatios() {
-		c.Worse[i] += min(maxGain, logLikelihood(r, x, e, theta)/phi)
+	for i, l := range g.worseLog {
+		// The normaliser must not be below the hypergeometric one; both binomials are above it (Hoeffding 1963), whichever is nearer.
+		gain := x*l - min(e*math.Log1p(theta*(g.worse[i]-1)), in.newAll*math.Log1p(share*(g.worse[i]-1)))
+		c.Worse[i] += min(maxGain, gain/phi)
+		c.WorseLow[i] = min(c.WorseLow[i], c.WorsePlain[i])
+		c.WorsePlain[i] += gain
 	}
-	if in.margin > 0 {
-		base := logLikelihood(in.margin, x, e, theta)
-		for i, s := range withinShares() {
-			c.Within[i] += min(maxGain, (logLikelihood(in.margin*s, x, e, theta)-base)/phi)
-		}
+	if in.margin <= 0 {
+		return
+	}
+	base := e * math.Log1p(theta*(in.margin-1))
+	for i, l := range g.withinLog {
+		gain := x*l - e*math.Log1p(theta*(in.margin*g.within[i]-1)) + base
+		c.Within[i] += min(maxGain, gain/phi)
+		c.WithinPlain[i] += gain
 	}
 }
 
 // start makes room at the first look, and gives the look its share of the beginnings: 1/2 to the first, 1/2·1/(t(t−1)) to each later
 // one, which is 1 in all.
-func (c *contrast) start() {
+func (c *contrast) start(g *grids) {
 	if c.Worse == nil {
-		c.Likelihood = make([]float64, len(ratios()))
-		c.Worse = slices.Repeat([]float64{math.Log(0.5)}, len(worseRatios()))
-		c.Within = make([]float64, len(withinShares()))
+		c.Likelihood = make([]float64, len(g.full))
+		c.Worse = slices.Repeat([]float64{-math.Ln2}, len(g.worse))
+		c.WorsePlain, c.WorseLow = make([]float64, len(g.worse)), make([]float64, len(g.worse))
+		c.Within, c.WithinPlain = make([]float64, len(g.within)), make([]float64, len(g.within))
 		c.Unstarted = 0.5
 		return
 	}
@@ -119,7 +136,11 @@ func (c *contrast) worse() float64 {
 	if c.Worse == nil {
 		return 0
 	}
-	return logAdd(logMean(c.Worse), math.Log(c.Unstarted))
+	phi, best := c.Dispersion.factor(), 0.0
+	for i, sum := range c.WorsePlain {
+		best = max(best, (sum-c.WorseLow[i])/phi)
+	}
+	return min(best, logAdd(logMean(c.Worse), math.Log(c.Unstarted)))
 }
 
 // within is the log e-value against "as bad as the margin, or worse".
@@ -127,7 +148,11 @@ func (c *contrast) within() float64 {
 	if c.Within == nil {
 		return 0
 	}
-	return logMean(c.Within)
+	phi, best := c.Dispersion.factor(), math.Inf(-1)
+	for _, sum := range c.WithinPlain {
+		best = max(best, sum/phi)
+	}
+	return min(best, logMean(c.Within))
 }
 
 // estimate is the most likely ratio, within the grid; 1 where nothing is known.
@@ -158,20 +183,25 @@ func (c *contrast) confidence(alpha float64) (low, high float64) {
 	if c.Likelihood == nil {
 		return low, high
 	}
-	bar := logMean(c.Likelihood) + math.Log(alpha) // a ratio whose likelihood is below is rejected
-	at := func(i int, from, to float64) float64 {  // where the line between two points crosses the bar
+	phi := c.Dispersion.factor()
+	scaled := make([]float64, len(c.Likelihood))
+	for i, l := range c.Likelihood {
+		scaled[i] = l / phi
+	}
+	bar := logMean(scaled) + math.Log(alpha)      // a ratio whose likelihood is below is rejected
+	at := func(i int, from, to float64) float64 { // where the line between two points crosses the bar
 		return math.Exp(ratioStep * (float64(i-ratioSteps) + (bar-from)/(to-from)))
 	}
-	first := slices.IndexFunc(c.Likelihood, func(l float64) bool { return l >= bar })
+	first := slices.IndexFunc(scaled, func(l float64) bool { return l >= bar })
 	if first > 0 {
-		low = at(first-1, c.Likelihood[first-1], c.Likelihood[first])
+		low = at(first-1, scaled[first-1], scaled[first])
 	}
-	last := len(c.Likelihood) - 1
-	for last >= 0 && c.Likelihood[last] < bar {
+	last := len(scaled) - 1
+	for last >= 0 && scaled[last] < bar {
 		last--
 	}
-	if last >= 0 && last < len(c.Likelihood)-1 {
-		high = at(last, c.Likelihood[last], c.Likelihood[last+1])
+	if last >= 0 && last < len(scaled)-1 {
+		high = at(last, scaled[last], scaled[last+1])
 	}
 	return low, high
 }
@@ -183,7 +213,7 @@ func (c *contrast) missingLooks(target, margin, ratio float64) float64 {
 		return math.Inf(1)
 	}
 	gap := math.Log(margin / ratio)
-	perLook := min(maxGain, c.Information/float64(c.Looks)*gap*gap/2)
+	perLook := min(maxGain, c.Information/c.Dispersion.factor()/float64(c.Looks)*gap*gap/2)
 	return max(0, target-c.within()) / perLook
 }
 

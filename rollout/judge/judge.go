@@ -15,6 +15,7 @@ var (
 // Judge holds the evidence of one rollout. Its JSON form is complete: a judge read back goes on as if nothing had happened.
 type Judge struct {
 	spec  Spec
+	grids *grids // the same for every judge
 	state state
 }
 
@@ -58,7 +59,7 @@ func New(spec Spec) (*Judge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot judge by this spec: %w", err)
 	}
-	return &Judge{spec: spec, state: state{Metrics: make([]series, len(spec.Metrics))}}, nil
+	return &Judge{spec: spec, grids: newGrids(), state: state{Metrics: make([]series, len(spec.Metrics))}}, nil
 }
 
 // Spec returns what is judged, with all defaults.
@@ -118,7 +119,7 @@ func (j *Judge) lookAt(i int, m Metric, o Observations, elapsed time.Duration) M
 	if reason == "" {
 		s.Requests += fresh.value.all(m.Kind)
 		s.Watched += elapsed
-		s.take(m, fresh, stable)
+		s.take(j.grids, m, fresh, stable)
 	}
 	j.weigh(m, s, &v)
 	switch {

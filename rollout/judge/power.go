@@ -54,9 +54,10 @@ func PowerOf(q Question) (Power, error) {
 		return Power{}, fmt.Errorf("cannot tell the power: alpha %v, beta %v", q.Alpha, q.Beta)
 	}
 	source := rand.NewPCG(q.Seed, 1)
+	g := newGrids()
 	fails, passes := make([]float64, 0, powerRuns), make([]float64, 0, powerRuns)
 	for range powerRuns {
-		fail, pass := q.run(source)
+		fail, pass := q.run(g, source)
 		if fail > 0 {
 			fails = append(fails, float64(fail))
 		}
@@ -71,7 +72,7 @@ func PowerOf(q Question) (Power, error) {
 }
 
 // run returns the look that failed or passed, 0 for none. Counts come in clusters as large as the dispersion.
-func (q Question) run(source rand.Source) (fail, pass int) {
+func (q Question) run(g *grids, source rand.Source) (fail, pass int) {
 	draw := func(mean float64) float64 {
 		if mean <= 0 {
 			return 0
@@ -81,7 +82,7 @@ func (q Question) run(source rand.Source) (fail, pass int) {
 	var c contrast
 	for look := 1; look <= q.Looks; look++ {
 		newAll, oldAll := q.PerLook*q.Split, q.PerLook*(1-q.Split)
-		c.add(interval{
+		c.add(g, interval{
 			new: min(newAll, draw(newAll*min(1, q.Rate*q.Effect))), newAll: newAll,
 			old: min(oldAll, draw(oldAll*q.Rate)), oldAll: oldAll, margin: q.Margin,
 		})

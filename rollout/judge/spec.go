@@ -35,7 +35,7 @@ type Metric struct {
 
 	// MaxRatio is how many times old's error rate [1.5], quantile [1.1] or gauge [not judged] new may have.
 	MaxRatio float64 `json:"maxRatio,omitempty"`
-	// MaxIncrease is by how much new's error rate may exceed old's, as a share of requests [0.005]; within either margin is allowed.
+	// MaxIncrease is by how much new's error rate may exceed old's, as a share of requests [0.01]; within either margin is allowed.
 	// Negative: only the ratio counts.
 	MaxIncrease float64 `json:"maxIncrease,omitempty"`
 	// Quantile of the latency that must be within the margin to pass [0.95].
@@ -119,7 +119,7 @@ func (m Metric) complete() Metric {
 	switch m.Kind {
 	case Errors:
 		orDefault(&m.MaxRatio, 1.5)
-		orDefault(&m.MaxIncrease, 0.005)
+		orDefault(&m.MaxIncrease, 0.01)
 	case Latency:
 		orDefault(&m.MaxRatio, 1.1)
 		orDefault(&m.Quantile, 0.95)

@@ -107,8 +107,11 @@ func (c *contrast) check() error {
 	if c.Looks == 0 && c.Worse == nil && c.Likelihood == nil && c.Within == nil {
 		return nil
 	}
+	g := newGrids()
+	full := len(c.Likelihood) == len(g.full) && len(c.Within) == len(g.within) && len(c.WithinPlain) == len(g.within) &&
+		len(c.Worse) == len(g.worse) && len(c.WorsePlain) == len(g.worse) && len(c.WorseLow) == len(g.worse)
 	switch {
-	case c.Looks < 1 || len(c.Likelihood) != len(ratios()) || len(c.Worse) != len(worseRatios()) || len(c.Within) != len(withinShares()):
+	case c.Looks < 1 || !full:
 		return fmt.Errorf("%d looks with %d, %d and %d points of evidence", c.Looks, len(c.Likelihood), len(c.Worse), len(c.Within))
 	case !within(c.Unstarted, 0, 1) || c.Marked < 0 || c.Information < 0:
 		return errors.New("a negative sum")

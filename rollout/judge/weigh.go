@@ -14,7 +14,7 @@ func targets() []float64 { return []float64{0.5, 0.75, 0.9, 0.95, 0.99} }
 const newStratum = 1.5
 
 // take adds an interval that has requests of both versions.
-func (s *series) take(m Metric, fresh, stable arm) {
+func (s *series) take(g *grids, m Metric, fresh, stable arm) {
 	s.Stratum.take(m.Kind, fresh, stable)
 	if m.Kind == Errors {
 		if s.Contrasts == nil {
@@ -24,10 +24,10 @@ func (s *series) take(m Metric, fresh, stable arm) {
 			new: fresh.value.Errors, newAll: fresh.value.Requests, old: stable.value.Errors, oldAll: stable.value.Requests,
 			margin: m.MaxRatio,
 		}
-		for _, g := range stable.groups {
-			in.groups = append(in.groups, group{g.Errors, g.Requests})
+		for _, part := range stable.groups {
+			in.groups = append(in.groups, group{part.Errors, part.Requests})
 		}
-		s.Contrasts[0].add(in)
+		s.Contrasts[0].add(g, in)
 		return
 	}
 	if s.Contrasts == nil {
@@ -40,7 +40,7 @@ func (s *series) take(m Metric, fresh, stable arm) {
 	}
 	for k, q := range append(targets(), m.Quantile) {
 		if at := pooled.nearest(1 - q); at >= 0 {
-			s.Contrasts[k].add(overBound(at, m, old, fresh, stable, k == len(targets())))
+			s.Contrasts[k].add(g, overBound(at, m, old, fresh, stable, k == len(targets())))
 		}
 	}
 }
@@ -157,14 +157,25 @@ func (j *Judge) weighErrors(m Metric, s *series, v *MetricVerdict) (beyond, pass
 
 // missingByDifference is how many times as much data as there is now it takes on top to pass by the difference; +Inf for never.
 func missingByDifference(n, o Value, phi, increase, beta float64) float64 {
-	for more := 1.0; more < 100; more *= 1.1 {
-		k := more / phi
+	enough := func(times float64) bool {
+		k := times / phi
 		_, high := rateBounds(n.Errors*k, n.Requests*k, beta)
-		if low, _ := rateBounds(o.Errors*k, o.Requests*k, beta); high <= low+increase {
-			return more - 1
+		low, _ := rateBounds(o.Errors*k, o.Requests*k, beta)
+		return high <= low+increase
+	}
+	const most = 64
+	if !enough(most) {
+		return math.Inf(1)
+	}
+	from, to := 1.0, float64(most)
+	for range 7 {
+		if middle := math.Sqrt(from * to); enough(middle) {
+			to = middle
+		} else {
+			from = middle
 		}
 	}
-	return math.Inf(1)
+	return to - 1
 }
 
 func rate(v Value) float64 {
@@ -246,7 +257,7 @@ func (v *MetricVerdict) describe(m Metric) string {
 		if v.Missing > 0 {
 			text += fmt.Sprintf("; needs about %v more at this rate", v.Missing.Round(time.Second))
 		} else {
-			text += "; will not be within the margin at this rate"
+			text += "; would not pass as it looks now"
 		}
 	}
 	return text
