@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"text/tabwriter"
@@ -102,6 +103,10 @@ func play(s scenario, seed, run uint64) (outcome, error) {
 // benchJudge plays all rollouts on all cores.
 func benchJudge(ctx context.Context, o options) error {
 	all, weights := scenarios(), 0
+	all = slices.DeleteFunc(all, func(s scenario) bool { return !strings.Contains(s.name, o.scenario) })
+	if len(all) == 0 {
+		return fmt.Errorf("-scenario %s: no such scenario", o.scenario)
+	}
 	weight := func(s scenario) int {
 		if s.alike() {
 			return 2

@@ -12,15 +12,16 @@ import (
 )
 
 type options struct {
-	only, results string
-	runs          int
-	seed          uint64
+	only, scenario, results string
+	runs                    int
+	seed                    uint64
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var o options
 	flag.StringVar(&o.only, "only", "", "only this part: judge")
+	flag.StringVar(&o.scenario, "scenario", "", "judge: only scenarios whose name contains this")
 	flag.IntVar(&o.runs, "runs", 10000, "simulated rollouts in all")
 	short := flag.Bool("short", false, "a tenth of the rollouts")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the simulation")

@@ -254,6 +254,9 @@ func (v *MetricVerdict) describe(m Metric) string {
 		text += fmt.Sprintf("; new is ×%.3g%s (%g%% interval ×%.3g to ×%.3g), p=%.2g", v.Effect.Ratio, at, 100*v.Effect.Confidence, v.Effect.Low, v.Effect.High, v.PValue)
 	}
 	if v.Outcome == Inconclusive {
+		if v.Reason == TooFewRequests {
+			text += "; too few requests or looks to decide"
+		}
 		if v.Missing > 0 {
 			text += fmt.Sprintf("; needs about %v more at this rate", v.Missing.Round(time.Second))
 		} else {
