@@ -22,8 +22,8 @@ import (
 // scenarios are the cases; those whose versions are alike (A/A) come first, twice as often.
 func scenarios() []scenario {
 	base := scenario{newPods: [3]int{1, 1, 1}, errorsBy: 1, latencyBy: 1}
-	real := base
-	real.wander, real.outages, real.bursts, real.podNoise = true, true, true, 0.03
+	noisy := base
+	noisy.wander, noisy.outages, noisy.bursts, noisy.podNoise = true, true, true, 0.03
 	with := func(s scenario, name string, change func(*scenario)) scenario {
 		s.name = name
 		change(&s)
@@ -37,20 +37,20 @@ func scenarios() []scenario {
 		with(base, "A/A outages of a dependency", func(s *scenario) { s.outages = true }),
 		with(base, "A/A errors in bursts of 5", func(s *scenario) { s.bursts = true }),
 		with(base, "A/A pods wander by 3%", func(s *scenario) { s.podNoise = 0.03 }),
-		with(real, "A/A all of it", func(*scenario) {}),
-		with(real, "A/A all of it, 10% to 30% to 50%", func(s *scenario) { s.newPods = [3]int{1, 3, 5} }),
-		with(real, "A/A all of it, pods differ by 5%", func(s *scenario) { s.podBias = 0.05 }),
+		with(noisy, "A/A all of it", func(*scenario) {}),
+		with(noisy, "A/A all of it, 10% to 30% to 50%", func(s *scenario) { s.newPods = [3]int{1, 3, 5} }),
+		with(noisy, "A/A all of it, pods differ by 5%", func(s *scenario) { s.podBias = 0.05 }),
 
 		with(base, "errors 1% to 3%", func(s *scenario) { s.errorsBy = 3 }),
-		with(real, "errors 1% to 3%, all of it", func(s *scenario) { s.errorsBy = 3 }),
+		with(noisy, "errors 1% to 3%, all of it", func(s *scenario) { s.errorsBy = 3 }),
 		with(base, "latency x1.15", func(s *scenario) { s.latencyBy = 1.15 }),
-		with(real, "latency x1.15, all of it", func(s *scenario) { s.latencyBy = 1.15 }),
+		with(noisy, "latency x1.15, all of it", func(s *scenario) { s.latencyBy = 1.15 }),
 		with(base, "latency x1.3", func(s *scenario) { s.latencyBy = 1.3 }),
-		with(real, "latency x1.3, all of it", func(s *scenario) { s.latencyBy = 1.3 }),
+		with(noisy, "latency x1.3, all of it", func(s *scenario) { s.latencyBy = 1.3 }),
 		with(base, "3% take 5 times as long", func(s *scenario) { s.tail = 0.03 }),
-		with(real, "3% take 5 times as long, all of it", func(s *scenario) { s.tail = 0.03 }),
+		with(noisy, "3% take 5 times as long, all of it", func(s *scenario) { s.tail = 0.03 }),
 		with(base, "errors 1% to 3% from minute 15", func(s *scenario) { s.errorsBy, s.from = 3, 15 }),
-		with(real, "latency x1.3 from minute 15, all of it", func(s *scenario) { s.latencyBy, s.from = 1.3, 15 }),
+		with(noisy, "latency x1.3 from minute 15, all of it", func(s *scenario) { s.latencyBy, s.from = 1.3, 15 }),
 	}
 }
 

@@ -69,8 +69,10 @@ func (j *Judge) Spec() Spec { return j.spec }
 // Inconclusive and forgotten. Intervals should be about alike; a minute is a good one.
 func (j *Judge) Look(now time.Time, o Observations) Verdict {
 	if j.state.Looks > 0 && !now.After(j.state.Last) {
-		return Verdict{Outcome: Inconclusive, Reason: TimeWentBack, Pause: true, Looks: j.state.Looks,
-			Message: fmt.Sprintf("the look at %s is not after the one before", now.UTC().Format(time.RFC3339))}
+		return Verdict{
+			Outcome: Inconclusive, Reason: TimeWentBack, Pause: true, Looks: j.state.Looks,
+			Message: fmt.Sprintf("the look at %s is not after the one before", now.UTC().Format(time.RFC3339)),
+		}
 	}
 	if j.state.Looks == 0 {
 		j.state.Started, j.state.Last = now, now
@@ -157,7 +159,7 @@ func usable(m Metric, fresh, stable arm) (Reason, string) {
 		case a.first > 0:
 			return FirstReading, fmt.Sprintf("%s of the %s version was read for the first time", m.Name, a.name)
 		case fresh.silent() && stable.silent():
-			return NoData, fmt.Sprintf("neither version reports %s", m.Name)
+			return NoData, "neither version reports " + m.Name
 		default:
 			return ArmAbsent, fmt.Sprintf("the %s version does not report %s", a.name, m.Name)
 		}

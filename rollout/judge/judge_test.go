@@ -19,10 +19,10 @@ func bothMetrics() Spec {
 	return Spec{Metrics: []Metric{{Name: "errors", Kind: Errors}, {Name: "latency", Kind: Latency}}}
 }
 
-func mustNew(t testing.TB, spec Spec) *Judge {
-	t.Helper()
+func mustNew(tb testing.TB, spec Spec) *Judge {
+	tb.Helper()
 	j, err := New(spec)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return j
 }
 

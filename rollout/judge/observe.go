@@ -62,22 +62,27 @@ func (v Value) check(kind Kind) error {
 			return fmt.Errorf("%v errors in %v requests", v.Errors, v.Requests)
 		}
 	case Latency:
-		if len(v.Bounds) < 2 || len(v.Counts) != len(v.Bounds)+1 {
-			return fmt.Errorf("%d bounds and %d counts are no histogram", len(v.Bounds), len(v.Counts))
-		}
-		for i, b := range v.Bounds {
-			if !within(b, math.SmallestNonzeroFloat64, math.MaxFloat64) || i > 0 && b <= v.Bounds[i-1] {
-				return fmt.Errorf("bounds %v do not ascend from above 0", v.Bounds)
-			}
-		}
-		for i, n := range v.Counts {
-			if !within(n, 0, maxCount) || i > 0 && n < v.Counts[i-1] {
-				return fmt.Errorf("buckets %v do not ascend from 0", v.Counts)
-			}
-		}
+		return v.checkHistogram()
 	case Gauge:
 		if !finite(v.Gauge) {
 			return fmt.Errorf("%v is not a number", v.Gauge)
+		}
+	}
+	return nil
+}
+
+func (v Value) checkHistogram() error {
+	if len(v.Bounds) < 2 || len(v.Counts) != len(v.Bounds)+1 {
+		return fmt.Errorf("%d bounds and %d counts are no histogram", len(v.Bounds), len(v.Counts))
+	}
+	for i, b := range v.Bounds {
+		if !within(b, math.SmallestNonzeroFloat64, math.MaxFloat64) || i > 0 && b <= v.Bounds[i-1] {
+			return fmt.Errorf("bounds %v do not ascend from above 0", v.Bounds)
+		}
+	}
+	for i, n := range v.Counts {
+		if !within(n, 0, maxCount) || i > 0 && n < v.Counts[i-1] {
+			return fmt.Errorf("buckets %v do not ascend from 0", v.Counts)
 		}
 	}
 	return nil

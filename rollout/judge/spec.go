@@ -10,6 +10,7 @@ import (
 // Kind is how a metric is judged.
 type Kind string
 
+// Kinds of metrics.
 const (
 	Errors  Kind = "Errors"  // requests and how many of them failed: counters
 	Latency Kind = "Latency" // a Prometheus histogram, or samples put into one
@@ -19,6 +20,7 @@ const (
 // Absence says what a gauge that nobody reports does to the verdict. It never passes or fails anything.
 type Absence string
 
+// What an absent gauge does.
 const (
 	AbsenceInconclusive Absence = "Inconclusive" // wait for it; the default
 	AbsenceIgnore       Absence = "Ignore"       // judge without it
@@ -152,13 +154,20 @@ func (m Metric) check() error {
 }
 
 func (m Metric) checkGauge() error {
+	low, high := math.Inf(-1), math.Inf(1)
+	if m.Min != nil {
+		low = *m.Min
+	}
+	if m.Max != nil {
+		high = *m.Max
+	}
 	switch {
 	case m.Max == nil && m.Min == nil && m.MaxRatio == 0 && m.MinRatio == 0:
 		return errors.New("max, min, maxRatio, minRatio: a gauge needs one of them")
-	case m.Max != nil && !finite(*m.Max), m.Min != nil && !finite(*m.Min):
+	case math.IsNaN(low) || math.IsNaN(high):
 		return errors.New("max, min: not a number")
-	case m.Max != nil && m.Min != nil && *m.Min > *m.Max:
-		return fmt.Errorf("min: %v is above max, %v", *m.Min, *m.Max)
+	case low > high:
+		return fmt.Errorf("min: %v is above max, %v", low, high)
 	case !within(m.MaxRatio, 0, 1e9) || !within(m.MinRatio, 0, 1e9):
 		return errors.New("maxRatio, minRatio: not a ratio")
 	case m.MaxRatio > 0 && m.MinRatio > m.MaxRatio:

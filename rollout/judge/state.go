@@ -50,19 +50,8 @@ func Restore(raw []byte) (*Judge, error) {
 }
 
 func (s *series) check(m Metric) error {
-	contrasts := map[Kind]int{Errors: 1, Latency: len(targets()) + 1}[m.Kind]
-	switch {
-	case len(s.Contrasts) != 0 && len(s.Contrasts) != contrasts:
-		return fmt.Errorf("%d contrasts, not %d", len(s.Contrasts), contrasts)
-	case m.Kind == Latency && s.Bounds == nil && s.Contrasts != nil:
-		return errors.New("no bounds")
-	case !within(s.Requests, 0, maxCount*1e3) || s.Watched < 0 || s.MaxWorse < 0 || s.Breaches < 0 || s.Good < 0 || s.Stratum.Number < 0:
+	if min(s.Requests, s.MaxWorse, float64(s.Watched), float64(s.Breaches), float64(s.Good), float64(s.Stratum.Number)) < 0 {
 		return errors.New("a negative count")
-	}
-	if s.Bounds != nil {
-		if err := (Value{Bounds: s.Bounds, Counts: make([]float64, len(s.Bounds)+1)}).check(Latency); err != nil {
-			return err
-		}
 	}
 	for _, last := range []map[string]Value{s.LastNew, s.LastOld} {
 		for pod, v := range last {
@@ -71,50 +60,66 @@ func (s *series) check(m Metric) error {
 			}
 		}
 	}
-	for _, v := range []Value{s.Stratum.New, s.Stratum.Old} {
-		if m.Kind == Latency && len(v.Counts) == 0 && s.Contrasts == nil {
-			continue
-		}
-		if m.Kind == Latency && !slices.Equal(v.Bounds, s.Bounds) {
-			return errLayout
-		}
-		if err := v.check(m.Kind); err != nil {
-			return err
-		}
+	if err := s.checkSums(m); err != nil {
+		return err
+	}
+	if want := map[Kind]int{Errors: 1, Latency: len(targets()) + 1}[m.Kind]; len(s.Contrasts) != 0 && len(s.Contrasts) != want {
+		return fmt.Errorf("%d contrasts, not %d", len(s.Contrasts), want)
 	}
 	for i := range s.Contrasts {
-		if err := s.Contrasts[i].check(); err != nil {
+		if err := s.Contrasts[i].check(newGrids()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *contrast) check() error {
-	if n := len(c.Dispersion.Groups); n != 0 && n != maxGroups {
-		return fmt.Errorf("%d groups of pods, not %d", n, maxGroups)
-	}
-	for s := range blockSizes {
-		if c.Dispersion.Chi2[s] < 0 || c.Dispersion.Freedom[s] < 0 {
-			return errors.New("a negative dispersion")
+// checkSums checks the stratum, and that a latency's histograms have the bounds that are judged.
+func (s *series) checkSums(m Metric) error {
+	if m.Kind == Latency {
+		if s.Bounds != nil {
+			if err := (Value{Bounds: s.Bounds, Counts: make([]float64, len(s.Bounds)+1)}).checkHistogram(); err != nil {
+				return err
+			}
+		}
+		if s.Contrasts == nil && s.Stratum.Number == 0 {
+			return nil
+		}
+		if s.Bounds == nil || !slices.Equal(s.Stratum.New.Bounds, s.Bounds) || !slices.Equal(s.Stratum.Old.Bounds, s.Bounds) {
+			return errLayout
 		}
 	}
-	for _, g := range append(c.Dispersion.Groups, c.Dispersion.Arms) {
-		if g.Looks < 0 || slices.Min(g.Variance[:]) < 0 {
-			return errors.New("a negative variance")
-		}
+	return errors.Join(s.Stratum.New.check(m.Kind), s.Stratum.Old.check(m.Kind))
+}
+
+func (c *contrast) check(g *grids) error {
+	if err := c.Dispersion.check(); err != nil {
+		return err
 	}
-	if c.Looks == 0 && c.Worse == nil && c.Likelihood == nil && c.Within == nil {
+	lengths := []int{len(c.Likelihood), len(c.Worse), len(c.WorsePlain), len(c.WorseLow), len(c.Within), len(c.WithinPlain)}
+	if c.Looks == 0 && slices.Max(lengths) == 0 {
 		return nil
 	}
-	g := newGrids()
-	full := len(c.Likelihood) == len(g.full) && len(c.Within) == len(g.within) && len(c.WithinPlain) == len(g.within) &&
-		len(c.Worse) == len(g.worse) && len(c.WorsePlain) == len(g.worse) && len(c.WorseLow) == len(g.worse)
-	switch {
-	case c.Looks < 1 || !full:
-		return fmt.Errorf("%d looks with %d, %d and %d points of evidence", c.Looks, len(c.Likelihood), len(c.Worse), len(c.Within))
-	case !within(c.Unstarted, 0, 1) || c.Marked < 0 || c.Information < 0:
+	if c.Looks < 1 || !slices.Equal(lengths, []int{len(g.full), len(g.worse), len(g.worse), len(g.worse), len(g.within), len(g.within)}) {
+		return fmt.Errorf("%d looks with %v points of evidence", c.Looks, lengths)
+	}
+	if !within(c.Unstarted, 0, 1) || c.Marked < 0 || c.Information < 0 {
 		return errors.New("a negative sum")
+	}
+	return nil
+}
+
+func (d *dispersion) check() error {
+	if n := len(d.Groups); n != 0 && n != maxGroups {
+		return fmt.Errorf("%d groups of pods, not %d", n, maxGroups)
+	}
+	if slices.Min(d.Chi2[:]) < 0 || slices.Min(d.Freedom[:]) < 0 {
+		return errors.New("a negative dispersion")
+	}
+	for _, g := range slices.Concat(d.Groups, []scales{d.Arms}) {
+		if g.Looks < 0 || g.SumOf < 0 || slices.Min(g.Variance[:]) < 0 {
+			return errors.New("a negative variance")
+		}
 	}
 	return nil
 }

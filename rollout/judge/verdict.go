@@ -8,6 +8,7 @@ import (
 // Outcome is what a look says.
 type Outcome string
 
+// The outcomes.
 const (
 	Pass         Outcome = "Pass"
 	Fail         Outcome = "Fail"
@@ -17,6 +18,7 @@ const (
 // Reason says why, in one word that conditions and scripts can match.
 type Reason string
 
+// The reasons.
 const (
 	NotWorse       Reason = "NotWorse"       // Pass: new is within the margin, surely
 	Worse          Reason = "Worse"          // Fail: new is worse than old, surely, and by more than the margin as far as one can tell
