@@ -57,11 +57,10 @@ func (d *dispersion) factor() float64 {
 	return factor
 }
 
-// smallSample is by how much a variance from so few degrees of freedom must be raised so that a normal's tail at 5 nats (about the
-// level at which a metric fails) is Student's: ν·(e^(2·5/ν)−1) / (2·5). With nine old pods it is about 2; without it an A/A with pods
-// 5% apart alarmed in 2.1% of the runs.
+// smallSample is by how much a variance from so few degrees of freedom must be raised so that a normal's tail at 8 nats (about what
+// the best ratio has when a metric fails) is Student's: ν·(e^(2·8/ν)−1) / (2·8). With nine old pods it is about 3.
 func smallSample(freedom float64) float64 {
-	return min(maxTail, freedom*math.Expm1(10/freedom)/10)
+	return min(maxTail, freedom*math.Expm1(16/freedom)/16)
 }
 
 // addGroups compares the groups of old with one another; false where fewer than two served.

@@ -34,8 +34,10 @@
 // # Autocorrelation
 //
 // The bounds above hold where marked requests are independent, given what both arms share. Bursts within one pod, and pods that
-// differ, make counts wider than binomial. How much is estimated: Pearson's χ² of the old pods against each other (at most eight
-// groups) and of the two arms around the running estimate, over blocks of 1, 2, 4, 8 and 16 looks, so that slow waves count, too; the
-// largest, shrunk towards its prior, divides the log-likelihood. This is a correction, no proof: `make bench-rollout` measures what it is worth.
-// With one old pod, or arms given as sums, only the second part remains.
+// differ, make counts wider than binomial. How much is estimated from the old pods, in at most sixteen groups: Pearson's χ² of them
+// against each other, over blocks of 1, 2, 4, 8 and 16 looks, so that slow waves count, too, and over the whole time, with what so few
+// pods leave open added. The largest divides the log-likelihood. This is a correction, no proof: `make bench-rollout`
+// measures what it is worth. Where old is one pod or a sum, the two arms around the running estimate have to do, which takes a version
+// that gets worse in between for noise; so give pods where there are any. One new pod on a bad node cannot be told from a bad
+// version by anybody: with new pods on several nodes the judge is surer.
 package judge

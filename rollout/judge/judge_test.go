@@ -98,6 +98,30 @@ func TestWorseVersionsFail(t *testing.T) {
 	}
 }
 
+// At the margin, where "not worse" is just not true, at most 5% may ever pass.
+func TestAVersionAtTheMarginRarelyPasses(t *testing.T) {
+	const runs = 60
+	for name, c := range map[string]struct {
+		metric            Metric
+		errorRate, slower float64
+	}{
+		"errors x2, margin x2 or 1 point": {Metric{Name: "errors", Kind: Errors, MaxRatio: 2}, 0.02, 1},
+		"latency x1.1":                    {Metric{Name: "latency", Kind: Latency}, 0.01, 1.1},
+	} {
+		passed := 0
+		for seed := range uint64(runs) {
+			j, s := mustNew(t, Spec{Metrics: []Metric{c.metric}}), service{rand.NewPCG(seed, 5)}
+			for look := range 60 {
+				if j.Look(start.Add(time.Duration(look)*time.Minute), s.minute(c.errorRate, c.slower)).Outcome == Pass {
+					passed++
+					break
+				}
+			}
+		}
+		require.LessOrEqual(t, passed, runs*5/100, "%s, seeds from 0", name)
+	}
+}
+
 func TestNeitherOrderNorNamesNorUnitsMatter(t *testing.T) {
 	const seed = 7
 	s, random := service{rand.NewPCG(seed, 1)}, rand.New(rand.NewPCG(seed, 2))

@@ -154,6 +154,16 @@ func (m Metric) check() error {
 }
 
 func (m Metric) checkGauge() error {
+	if m.Breaches < 1 || m.Passes < 1 {
+		return errors.New("breaches, passes: less than 1")
+	}
+	if m.Absence != AbsenceInconclusive && m.Absence != AbsenceIgnore {
+		return fmt.Errorf("absence: %q is neither Inconclusive nor Ignore", m.Absence)
+	}
+	return m.checkLimits()
+}
+
+func (m Metric) checkLimits() error {
 	low, high := math.Inf(-1), math.Inf(1)
 	if m.Min != nil {
 		low = *m.Min
@@ -172,10 +182,6 @@ func (m Metric) checkGauge() error {
 		return errors.New("maxRatio, minRatio: not a ratio")
 	case m.MaxRatio > 0 && m.MinRatio > m.MaxRatio:
 		return fmt.Errorf("minRatio: %v is above maxRatio, %v", m.MinRatio, m.MaxRatio)
-	case m.Breaches < 1 || m.Passes < 1:
-		return errors.New("breaches, passes: less than 1")
-	case m.Absence != AbsenceInconclusive && m.Absence != AbsenceIgnore:
-		return fmt.Errorf("absence: %q is neither Inconclusive nor Ignore", m.Absence)
 	}
 	return nil
 }
