@@ -65,7 +65,7 @@ func limited(name string) string {
 // text is how a checkpoint names its workload.
 func (id workloadID) text() string { return id.Group + "/" + id.Kind + "/" + id.Name }
 
-// open begins with workloads: with their checkpoints, and else with their past where the Source has one.
+// open begins with workloads: with their checkpoints. It marks those that are to be filled from the past.
 func (c *Controller) open(ctx context.Context, fresh []*workload, now time.Time) error {
 	var group errgroup.Group
 	group.SetLimit(readers)
@@ -123,7 +123,6 @@ func (c *Controller) restore(ctx context.Context, w *workload, now time.Time) er
 		if !from.IsZero() {
 			w.restored = found.BinaryData[checkpointKey]
 		}
-		c.fills.Add(w.id)
 	}
 	return nil
 }

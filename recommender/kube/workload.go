@@ -23,6 +23,7 @@ type template struct {
 	image     string
 	args      []string // the command and its arguments
 	resources corev1.ResourceRequirements
+	stated    stated
 }
 
 // workload is what is known of one. Its lock is held for everything but its identity.
@@ -42,6 +43,7 @@ type workload struct {
 	versioned bool
 	replicas  int32
 	nodes     map[string]device // by node class
+	engines   map[place]running
 	keep      keeping
 	filling   bool   // from the past; what is observed meanwhile is held back
 	restored  []byte // the checkpoint that was read, until the past has been added to it
@@ -131,8 +133,9 @@ func (w *workload) describe(o *corev1.Pod) {
 	}
 	w.model = o.CreationTimestamp.Time
 	w.templates = w.templates[:0]
+	said := statedBy(o.Annotations)
 	each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
-		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources})
+		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources, stated: said})
 	})
 }
 
