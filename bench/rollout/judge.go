@@ -56,6 +56,11 @@ func scenarios() []scenario {
 
 func (s scenario) alike() bool { return s.errorsBy == 1 && s.latencyBy == 1 && s.tail == 0 }
 
+// stream begins the scenario's random streams, the same whichever others run.
+func (s scenario) stream() uint64 {
+	return uint64(slices.IndexFunc(scenarios(), func(o scenario) bool { return o.name == s.name })) * 1_000_000
+}
+
 func ruleNames() []string {
 	return []string{"headroom", "threshold, first breach", "threshold, 5 breaches", "Kayenta", "z-test each look"}
 }
@@ -130,7 +135,7 @@ func benchJudge(ctx context.Context, o options) error {
 		for from := 0; from < runs; from += batch {
 			group.Go(func() error {
 				for run := from; run < min(from+batch, runs) && ctx.Err() == nil; run++ {
-					out, err := play(s, o.seed, uint64(i*1_000_000+run))
+					out, err := play(s, o.seed, s.stream()+uint64(run))
 					if err != nil {
 						return err
 					}
