@@ -113,15 +113,15 @@ func (w *workload) pass(to map[recommender.Key]*recommender.Usage, o observation
 	}
 }
 
-// filled puts usages in the place of what is known, and tells them what was held back meanwhile.
+// filled puts usages in the place of what is known, where they know more, and tells them what was held back meanwhile.
 func (w *workload) filled(usages map[recommender.Key]*recommender.Usage, now time.Time) {
-	for _, o := range w.held {
-		w.pass(usages, o, now)
-	}
-	for key, u := range w.usages { // of which the past knows nothing
-		if usages[key] == nil {
+	for key, u := range w.usages {
+		if usages[key] == nil || knownHours(usages[key]) < knownHours(u) {
 			usages[key] = u
 		}
+	}
+	for _, o := range w.held {
+		w.pass(usages, o, now)
 	}
 	w.usages, w.held, w.restored, w.filling, w.keep.dirty = usages, nil, nil, false, true
 }
