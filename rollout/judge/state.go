@@ -16,7 +16,8 @@ type encoded struct {
 	State   state `json:"state"`
 }
 
-// MarshalJSON writes everything that Restore needs: about 10 kB for each latency and 100 bytes for each pod and histogram bucket.
+// MarshalJSON writes everything that Restore needs: with nine old pods 5 kB for errors and 26 kB for a latency, besides what was last
+// read of each pod where counters are given.
 func (j *Judge) MarshalJSON() ([]byte, error) {
 	return json.Marshal(encoded{Version: stateVersion, Spec: j.spec, State: j.state})
 }
