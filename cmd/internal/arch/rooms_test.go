@@ -78,6 +78,7 @@ func rooms() table {
 
 		{"rollout", core, nil},
 		{"rollout/simulate", core, []string{"rollout"}},
+		{"rollout/judge", core, nil},
 
 		{"internal/svgplot", core, nil},
 
