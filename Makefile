@@ -22,7 +22,7 @@ BENCH_FLAGS ?=
 TEST_FLAGS ?=
 LINT_FLAGS ?=
 # Whether test-browser fails without a browser (require) or says so and goes on (fetch).
-BROWSER ?= require
+TEST_BROWSER ?= require
 # A directory of traces for the benchmarks that take one.
 TRACES ?=
 
@@ -43,7 +43,7 @@ build: ## Build the commands into bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
-test: BROWSER = fetch
+test: TEST_BROWSER = fetch
 test: test-unit test-browser test-e2e ## Run every test: unit, scenario, in a browser and end to end
 
 .PHONY: test-unit
@@ -62,7 +62,7 @@ test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the co
 
 .PHONY: test-browser
 test-browser: ## Look at the reports' pages in headless Chromium (Debian's package, fetched once if there is none); half a minute
-	HEADROOM_TEST_BROWSER=$(BROWSER) $(GO) test ./recommender/report -count=1 -run TestBrowser $(TEST_FLAGS)
+	HEADROOM_TEST_BROWSER=$(TEST_BROWSER) $(GO) test ./recommender/report -count=1 -run TestBrowser $(TEST_FLAGS)
 
 .PHONY: test-rollout-faults
 test-rollout-faults: ## Play 500 random schedules of faults to a rollout in virtual time; a minute (HEADROOM_SEED=N repeats one)
