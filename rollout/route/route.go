@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -87,6 +88,16 @@ func (e *Conflict) Error() string {
 		manager = fmt.Sprintf("field manager %q", e.Manager)
 	}
 	return fmt.Sprintf("%s of %s was written by %s", e.Field, e.Object, manager)
+}
+
+// Equal reports whether two splits are the same to the last bit; a share that is not known equals none.
+func (s Split) Equal(o Split) bool {
+	return s.Stable == o.Stable && s.Canary == o.Canary && s.Share == o.Share && slices.Equal(s.Matches, o.Matches)
+}
+
+// Gets reports which of the versions are to get any requests.
+func (s Split) Gets() (stable, canary bool) {
+	return s.Canary == "" || s.Share < 1, s.Canary != "" && (s.Share > 0 || len(s.Matches) > 0)
 }
 
 // String is for messages: "11.1 % to 5d8c and 88.9 % to 7f9b".

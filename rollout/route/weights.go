@@ -1,6 +1,9 @@
 package route
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // exactly is how far a share may be from what whole numbers say of it; far below any weight's step (1e-6 at the finest).
 const exactly = 1e-9
@@ -62,13 +65,8 @@ func Exact(share float64, total int64) bool {
 // Same reports whether two splits mean the same where weights add up to total: the same versions and matches, and shares
 // that become the same weights.
 func Same(a, b Split, total int64) bool {
-	if a.Stable != b.Stable || a.Canary != b.Canary || len(a.Matches) != len(b.Matches) {
+	if a.Stable != b.Stable || a.Canary != b.Canary || !slices.Equal(a.Matches, b.Matches) {
 		return false
-	}
-	for i := range a.Matches {
-		if a.Matches[i] != b.Matches[i] {
-			return false
-		}
 	}
 	if math.IsNaN(a.Share) || math.IsNaN(b.Share) {
 		return false
