@@ -20,7 +20,7 @@ import (
 const DefaultPrefix = "nginx.ingress.kubernetes.io"
 
 // Ingress moves traffic by ingress-nginx: the user's Ingress is pointed at the stable version's Service, and a second one
-// with the same hosts and paths, NAME-canary, at the canary's.
+// with the same hosts and paths, NAME-SERVICE-canary, at the canary's.
 type Ingress struct {
 	target Target
 	name   string
@@ -40,8 +40,17 @@ func NewIngress(t Target, name, prefix string) *Ingress {
 func ingresses() kind { return kindOf("networking.k8s.io", "Ingress", "v1") }
 
 func (r *Ingress) canaryName() string {
-	const suffix = "-canary"
+	suffix := "-" + r.target.Service + "-canary"
 	return r.name[:min(len(r.name), 253-len(suffix))] + suffix
+}
+
+// main is the Service that the user's Ingress names under a split. Once the canary gets everything it is the canary's:
+// ingress-nginx answers 503 where the main backend has no endpoints, whatever the weight of a canary beside it.
+func (r *Ingress) main(s route.Split) string {
+	if s.Share == 1 {
+		return helper(r.target.Service, s.Canary)
+	}
+	return helper(r.target.Service, s.Stable)
 }
 
 // annotations are the ones of the canary's Ingress. ingress-nginx goes by the header, then by the cookie, then by weight.
@@ -68,7 +77,7 @@ func (r *Ingress) annotations(s route.Split) (map[string]string, error) {
 	return prefixed, nil
 }
 
-// paths calls visit for the backend of each path of an Ingress, and for the default one.
+// backends calls visit for the backend of each path of an Ingress, and for the default one.
 func backends(spec *networkingv1.IngressSpec, visit func(field string, b *networkingv1.IngressBackend)) {
 	if spec.DefaultBackend != nil {
 		visit("spec.defaultBackend", spec.DefaultBackend)
@@ -126,7 +135,7 @@ func rename(u *unstructured.Unstructured, from, to string) {
 	}
 }
 
-// rewrite points the user's Ingress at the stable version's Service, in memory. canary is the second Ingress.
+// rewrite points the user's Ingress at a version's Service, in memory. canary is the second Ingress.
 func (r *Ingress) rewrite(u *unstructured.Unstructured, s route.Split) (canary *networkingv1.Ingress, err error) {
 	rec, err := recordOf(u, r.target.Service)
 	if err != nil {
@@ -137,7 +146,7 @@ func (r *Ingress) rewrite(u *unstructured.Unstructured, s route.Split) (canary *
 	}
 	from := r.target.Service
 	if rec != nil {
-		from = helper(r.target.Service, rec.Wanted.Stable)
+		from = r.main(rec.Wanted)
 	}
 	in, err := typed(u)
 	if err != nil {
@@ -150,7 +159,7 @@ func (r *Ingress) rewrite(u *unstructured.Unstructured, s route.Split) (canary *
 		return nil, fmt.Errorf("%s: no backend in spec.rules or spec.defaultBackend is Service %s: %w", describe(u), from, route.ErrNotFound)
 	}
 	if rec == nil || !rec.Wanted.Equal(s) {
-		rename(u, from, helper(r.target.Service, s.Stable))
+		rename(u, from, r.main(s))
 		if err := keep(u, r.target.Service, rec.next(s, r.target.Now())); err != nil {
 			return nil, err
 		}
@@ -209,19 +218,20 @@ func (r *Ingress) set(ctx context.Context, s route.Split) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	u, err := r.target.get(ctx, ingresses(), r.name)
-	if err != nil {
-		return err
-	}
 	inForce := unknown(s)
-	if rec, err := recordOf(u, r.target.Service); err == nil && rec != nil {
-		inForce = rec.Wanted
-	}
-	canary, err := r.rewrite(u, s)
-	if err != nil {
+	var canary *networkingv1.Ingress
+	err := r.target.change(ctx, ingresses(), r.name, func(u *unstructured.Unstructured) error {
+		if rec, err := recordOf(u, r.target.Service); err == nil && rec != nil {
+			inForce = rec.Wanted
+		}
+		if err := r.free(ctx, u); err != nil {
+			return err
+		}
+		var err error
+		canary, err = r.rewrite(u, s)
 		return err
-	}
-	if err := r.free(ctx, u); err != nil {
+	}, client.DryRunAll)
+	if err != nil {
 		return err
 	}
 	if err := r.target.ensure(ctx, s.Stable, s.Canary); err != nil {
@@ -374,7 +384,7 @@ func (r *Ingress) Restore(ctx context.Context) error {
 			return err
 		}
 		want = rec.Wanted
-		rename(u, helper(r.target.Service, rec.Wanted.Stable), r.target.Service)
+		rename(u, r.main(rec.Wanted), r.target.Service)
 		return keep(u, r.target.Service, nil)
 	})
 	if gone(err) {

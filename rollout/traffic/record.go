@@ -110,8 +110,9 @@ func keep(u *unstructured.Unstructured, service string, r *record) error {
 }
 
 // change reads an object, lets edit change it, and writes the difference only if nobody wrote in between; then it starts
-// anew. An edit that changes nothing writes nothing.
-func (t Target) change(ctx context.Context, k kind, name string, edit func(*unstructured.Unstructured) error) error {
+// anew. An edit that changes nothing writes nothing. With client.DryRunAll the API server and its webhooks only say whether
+// they would take the change.
+func (t Target) change(ctx context.Context, k kind, name string, edit func(*unstructured.Unstructured) error, options ...client.PatchOption) error {
 	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		u, err := t.get(ctx, k, name)
 		if err != nil {
@@ -125,7 +126,7 @@ func (t Target) change(ctx context.Context, k kind, name string, edit func(*unst
 		if same, err := unchanged(before, u); same || err != nil {
 			return err
 		}
-		err = t.Client.Patch(ctx, u, patch, client.FieldOwner(Manager))
+		err = t.Client.Patch(ctx, u, patch, append(options, client.FieldOwner(Manager))...)
 		if apierrors.IsConflict(err) {
 			return err // as it is, for RetryOnConflict
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headroom.dev/headroom/rollout/route"
 )
@@ -124,15 +125,14 @@ func (r *Rules) set(ctx context.Context, s route.Split) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	u, err := r.target.get(ctx, r.dialect.kind, r.name)
-	if err != nil {
-		return err
-	}
 	inForce := unknown(s)
-	if rec, err := recordOf(u, r.target.Service); err == nil && rec != nil {
-		inForce = rec.Wanted
-	}
-	if err := r.rewrite(u, s); err != nil { // before anything is written: is all of it possible?
+	err := r.target.change(ctx, r.dialect.kind, r.name, func(u *unstructured.Unstructured) error {
+		if rec, err := recordOf(u, r.target.Service); err == nil && rec != nil {
+			inForce = rec.Wanted
+		}
+		return r.rewrite(u, s)
+	}, client.DryRunAll)
+	if err != nil {
 		return err
 	}
 	if r.fixed != nil {
@@ -154,10 +154,9 @@ func (r *Rules) set(ctx context.Context, s route.Split) error {
 		return err
 	}
 	// What no split names any more goes as soon as the router has left it; until then the next Set sees to it.
-	used := []string{s.Stable, s.Canary}
-	u, err = r.target.get(ctx, r.dialect.kind, r.name)
+	u, err := r.target.get(ctx, r.dialect.kind, r.name)
 	if err == nil {
-		_, err = r.target.release(ctx, r.follows(u, nil) == "", used...)
+		_, err = r.target.release(ctx, r.follows(u, nil) == "", s.Stable, s.Canary)
 	}
 	return err
 }

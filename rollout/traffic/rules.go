@@ -108,11 +108,17 @@ func (p *plan) index(refs []any, b Backend) int {
 
 // find returns the rules that send requests to the base, and checks that they are the ones that can be meant.
 func (p *plan) find(rules []any) (map[int]bool, error) {
+	if p.stable == p.canary {
+		return nil, fmt.Errorf("%w: both versions behind %s", route.ErrInvalid, p.stable)
+	}
 	found, names := map[int]bool{}, ""
 	for i := range rules {
 		rule, refs, err := p.refsOf(rules, i)
 		if err != nil {
 			return nil, err
+		}
+		if p.stable != p.base && (p.index(refs, p.stable) >= 0 || p.two() && p.index(refs, p.canary) >= 0) {
+			return nil, fmt.Errorf("%w %s of %s: it names the Service of a version already, and nothing says that we wrote it", route.ErrAmbiguous, p.field(i, "."+p.refs), p.object)
 		}
 		j := p.index(refs, p.base)
 		if !p.wanted(rule) || j < 0 {
@@ -190,6 +196,9 @@ func (p *plan) weigh(rule map[string]any, i int) (weights, error) {
 		case j == at:
 			w.Base, room = given, is
 		case p.two() && p.is(ref, p.canary, p.namespace):
+			if w.Had {
+				return w, fmt.Errorf("%w %s of %s: %s is there twice", route.ErrAmbiguous, p.field(i, "."+p.refs), p.object, p.canary)
+			}
 			w.Had, w.Canary, canary = true, given, ref
 		default:
 			others += is

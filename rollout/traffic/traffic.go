@@ -24,9 +24,9 @@
 // # Order
 //
 // Before a backend gets requests it has ready endpoints. Before helpers are deleted, the router has said that it has seen
-// the change (status.parents of Gateway API), and Settle has passed. Restore has to come before the old version loses its
-// last pod, or a Split that gives all to the new one: ingress-nginx answers 503 for a main backend without endpoints,
-// whatever the canary's weight.
+// the change (status.parents of Gateway API), and Settle has passed. A version may lose its last pod once a Split that
+// gives it nothing is in force. Set first lets the API server and its webhooks say, by a dry run, whether they would take the
+// change of the router's object, so that nothing is made for a change that is refused.
 //
 // # What is believed
 //
