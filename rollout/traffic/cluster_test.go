@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,13 +40,14 @@ type fakeCluster struct {
 	left    int  // writes until a crash; negative: none
 	writes  int  // that were not dry runs
 	checked func() error
+	slices  map[string]*discoveryv1.EndpointSlice
 }
 
 func newFakeCluster(t *testing.T, objects ...string) *fakeCluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	require.NoError(t, clientgoscheme.AddToScheme(scheme))
-	c := &fakeCluster{t: t, left: -1, now: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)}
+	c := &fakeCluster{t: t, left: -1, slices: map[string]*discoveryv1.EndpointSlice{}, now: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)}
 	c.inner = fake.NewClientBuilder().WithScheme(scheme).WithReturnManagedFields().Build()
 	c.api = interceptor.NewClient(c.inner, interceptor.Funcs{
 		Create: func(ctx context.Context, w client.WithWatch, o client.Object, options ...client.CreateOption) error {
@@ -165,7 +168,11 @@ func (c *fakeCluster) controllers() {
 	ctx := c.t.Context()
 	var services corev1.ServiceList
 	require.NoError(c.t, c.inner.List(ctx, &services, client.InNamespace(ns)))
-	require.NoError(c.t, c.inner.DeleteAllOf(ctx, &discoveryv1.EndpointSlice{}, client.InNamespace(ns)))
+	for name := range c.slices {
+		if !slices.ContainsFunc(services.Items, func(s corev1.Service) bool { return s.Name == name }) {
+			c.replace(name, nil)
+		}
+	}
 	for i := range services.Items {
 		s := &services.Items[i]
 		var pods corev1.PodList
@@ -180,9 +187,24 @@ func (c *fakeCluster) controllers() {
 				TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: pods.Items[j].Name},
 			})
 		}
-		require.NoError(c.t, c.inner.Create(ctx, slice))
+		if !reflect.DeepEqual(c.slices[s.Name], slice) {
+			c.replace(s.Name, slice)
+		}
 	}
 	c.gateway()
+}
+
+// replace writes a Service's EndpointSlice anew, or takes it away.
+func (c *fakeCluster) replace(name string, slice *discoveryv1.EndpointSlice) {
+	c.t.Helper()
+	if c.slices[name] != nil {
+		require.NoError(c.t, c.inner.Delete(c.t.Context(), &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}))
+		delete(c.slices, name)
+	}
+	if slice != nil {
+		c.slices[name] = slice.DeepCopy()
+		require.NoError(c.t, c.inner.Create(c.t.Context(), slice))
+	}
 }
 
 // gateway counts generations and reports on routes.

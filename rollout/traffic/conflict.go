@@ -14,7 +14,8 @@ import (
 	"headroom.dev/headroom/rollout/route"
 )
 
-// conflict says who, by an object's managedFields, wrote a field that does not hold what we wrote.
+// conflict says who, by an object's managedFields, wrote a field that does not hold what we wrote. Who takes a key out of a
+// map that is not atomic leaves no name behind.
 func conflict(u *unstructured.Unstructured, field ...string) error {
 	return &route.Conflict{Object: describe(u), Field: strings.Join(field, "."), Manager: writer(u.GetManagedFields(), field...)}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -51,7 +52,7 @@ func (t Target) pin(u *unstructured.Unstructured, p pool, hash string, s route.S
 	case rec == nil:
 		rec = rec.next(s, t.Now())
 	case !was:
-		return conflict(u, p.path...)
+		return conflict(u, append(slices.Clone(p.path), HashLabel)...)
 	case have != hash || !rec.Wanted.Equal(s):
 		rec = rec.next(s, t.Now())
 	}
@@ -160,7 +161,7 @@ func (t Target) pinned(ctx context.Context, f Fixed, s route.Split) error {
 			return err
 		}
 		if selector[HashLabel] != hash {
-			return conflict(u, p.path...)
+			return conflict(u, append(slices.Clone(p.path), HashLabel)...)
 		}
 		ready, err := t.available(ctx, selector)
 		if err == nil && ready[hash] == 0 {

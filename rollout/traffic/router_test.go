@@ -77,7 +77,11 @@ func TestRollout(t *testing.T) {
 			require.NoError(t, r.Set(ctx, canary))
 			writes := c.writes
 			require.NoError(t, r.Set(ctx, canary))
-			assert.Equal(t, writes, c.writes-2, "again, it only applies the two helpers")
+			again := 2 // helpers
+			if name == "Ingress" {
+				again = 3 // and the canary's Ingress
+			}
+			assert.Equal(t, writes, c.writes-again, "again, it only applies what is ours alone")
 			c.now = c.now.Add(DefaultSettle)
 			s, err := r.Read(ctx)
 			require.NoError(t, err)
@@ -125,19 +129,19 @@ func TestRollout(t *testing.T) {
 // TestCrashes ends the process after each write of a rollout, and lets a new one go on, or go back.
 func TestCrashes(t *testing.T) {
 	steps := []route.Split{
-		{Stable: "old", Canary: "new", Share: 0.1},
 		{Stable: "old", Canary: "new", Share: 0.5, Matches: []route.Match{{Header: "x", Value: "y"}}},
 		{Stable: "old", Canary: "third", Share: 0.2},
 		{Stable: "old", Canary: "third", Share: 1},
 		{Stable: "third"},
 	}
-	for name, w := range weighted() {
+	for _, name := range []string{"HTTPRoute", "Ingress"} { // what the others do is a subset
+		w := weighted()[name]
 		t.Run(name, func(t *testing.T) {
 			for crash := 0; ; crash++ {
 				for _, back := range []bool{false, true} {
 					c := newFakeCluster(t, chatService, otherService, w.object)
 					for _, hash := range []string{"old", "new", "third"} {
-						c.pods(hash, 2, true)
+						c.pods(hash, 1, true)
 					}
 					if w.check != nil {
 						c.checked = c.answered(*w.check, "chat")
@@ -319,9 +323,7 @@ func TestForeignWrites(t *testing.T) {
 		_, err := r.Read(t.Context())
 		require.NoError(t, err)
 		after := restored(t, c, r)
-		assert.Equal(t, strings.Replace(before, "port: 80\n    matches:\n    - path:\n        type: Exact", "port: 81\n    matches:\n    - path:\n        type: Exact", 1),
-			strings.Replace(after, "hostnames:\n- chat.example.com\n", "", 1))
-		assert.Contains(t, after, "port: 81")
+		assert.Equal(t, "hostnames:\n- chat.example.com\n"+strings.Replace(before, "port: 80", "port: 81", 1), after)
 	})
 	t.Run("the weights", func(t *testing.T) {
 		c, r, before := setUp(t)

@@ -232,7 +232,7 @@ func (p *plan) parts(room, others int64) (stable, canary int64, err error) {
 	total := route.Total(p.split.Share, p.totals...)
 	if others > 0 {
 		if total = room; total < 100 && !route.Exact(p.split.Share, total) {
-			return 0, 0, fmt.Errorf("%w: %s has weight %d beside other backends, too coarse for %.4g %%; give it 100 or more, and them in proportion",
+			return 0, 0, fmt.Errorf("%w: %s has weight %d beside other backends, and %.4g %% of that is no whole number; below 100 it would be rounded too far",
 				route.ErrUnsupported, p.base, total, p.split.Share*100)
 		}
 	}
@@ -245,9 +245,7 @@ func (p *plan) claim(rule map[string]any) (map[string]any, error) {
 	claimed := runtime.DeepCopyJSON(rule)
 	refs := claimed[p.refs].([]any) //nolint:errcheck // weigh made it
 	ref := refs[p.index(refs, p.canary)].(map[string]any)
-	if ref["weight"] == int64(0) { // alone it would mean that nothing answers
-		ref["weight"] = p.totals[0]
-	}
+	ref["weight"] = p.totals[0] // alone, and at 0 nothing would answer
 	claimed[p.refs] = []any{ref}
 	delete(claimed, "name") // names are unique
 	matches, err := p.match(rule, p.split.Matches)

@@ -90,7 +90,7 @@ func (r *Selector) read(ctx context.Context) (route.Split, error) {
 		return unknown(rec.Wanted), err
 	}
 	if !rec.pinnedTo(selector[HashLabel]) {
-		return unknown(rec.Wanted), conflict(u, servicePool().path...)
+		return unknown(rec.Wanted), conflict(u, append(servicePool().path, HashLabel)...)
 	}
 	ready, err := r.target.receiving(ctx, r.target.Service)
 	if err != nil {
