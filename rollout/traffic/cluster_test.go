@@ -114,7 +114,7 @@ func (c *fakeCluster) pods(hash string, n int, ready bool) {
 	for i := range n {
 		require.NoError(c.t, c.inner.Create(c.t.Context(), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: fmt.Sprintf("chat-%s-%d", hash, i), Labels: map[string]string{"app": "chat", HashLabel: hash}},
-			Status: corev1.PodStatus{PodIP: "10.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}},
+			Status:     corev1.PodStatus{PodIP: "10.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}},
 		}))
 	}
 	c.controllers()

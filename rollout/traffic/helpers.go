@@ -200,4 +200,3 @@ func (t Target) answering(ctx context.Context, want, inForce route.Split) error 
 	}
 	return nil
 }
-

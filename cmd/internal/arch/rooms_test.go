@@ -76,6 +76,9 @@ func rooms() table {
 		{"recommender/sources", edge, []string{"recommender", "api/query"}},
 		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
 
+		{"rollout/route", core, nil},
+		{"rollout/traffic", edge, []string{"rollout/route"}},
+
 		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},
