@@ -118,8 +118,8 @@ func TestHelper(t *testing.T) {
 
 func TestWriter(t *testing.T) {
 	at := func(second int64) *metav1.Time { return new(metav1.Unix(second, 0)) }
-	entry := func(manager string, time *metav1.Time, fields string) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{Manager: manager, Time: time, FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+	entry := func(manager string, at *metav1.Time, fields string) metav1.ManagedFieldsEntry {
+		return metav1.ManagedFieldsEntry{Manager: manager, Time: at, FieldsV1: metav1.NewFieldsV1(fields)}
 	}
 	const rules = `{"f:spec":{".":{},"f:rules":{}}}`
 	assert.Equal(t, "b", writer([]metav1.ManagedFieldsEntry{

@@ -222,11 +222,11 @@ func (p *plan) share(rules []any) (float64, error) {
 		if j < 0 || k < 0 {
 			continue
 		}
-		stable, err := weightOf(refs[j].(map[string]any)) //nolint:errcheck // index has seen that it is one
+		stable, err := weightOf(refs[j].(map[string]any))
 		if err != nil {
 			return 0, fmt.Errorf("%w %s of %s: %w", route.ErrInvalid, p.field(i, ""), p.object, err)
 		}
-		canary, err := weightOf(refs[k].(map[string]any)) //nolint:errcheck // index has seen that it is one
+		canary, err := weightOf(refs[k].(map[string]any))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("%w %s of %s: %w", route.ErrInvalid, p.field(i, ""), p.object, err)

@@ -3,6 +3,7 @@ package traffic
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -111,7 +112,7 @@ func (p *plan) find(rules []any) (map[int]bool, error) {
 	if p.stable == p.canary {
 		return nil, fmt.Errorf("%w: both versions behind %s", route.ErrInvalid, p.stable)
 	}
-	found, names := map[int]bool{}, ""
+	found, names := map[int]bool{}, []string(nil)
 	for i := range rules {
 		rule, refs, err := p.refsOf(rules, i)
 		if err != nil {
@@ -128,7 +129,7 @@ func (p *plan) find(rules []any) (map[int]bool, error) {
 			return nil, fmt.Errorf("%w %s of %s: %s is there twice", route.ErrAmbiguous, p.field(i, "."+p.refs), p.object, p.base)
 		}
 		found[i] = true
-		names += " " + p.field(i, "")
+		names = append(names, p.field(i, ""))
 	}
 	switch {
 	case len(found) == 0 && p.rule != "" && p.rule != AllRules:
@@ -136,7 +137,7 @@ func (p *plan) find(rules []any) (map[int]bool, error) {
 	case len(found) == 0:
 		return nil, fmt.Errorf("%s: no rule sends requests to %s: %w", p.object, p.base, route.ErrNotFound)
 	case len(found) > 1 && p.rule != AllRules:
-		return nil, fmt.Errorf("%w rules of %s: %s is in%s; name one, or %q for all", route.ErrAmbiguous, p.object, p.base, names, AllRules)
+		return nil, fmt.Errorf("%w rules of %s: %s is in %s; name one, or %q for all", route.ErrAmbiguous, p.object, p.base, strings.Join(names, ", "), AllRules)
 	}
 	return found, nil
 }
@@ -154,7 +155,7 @@ func (p *plan) render(rules []any) ([]any, []weights, error) {
 			out = append(out, value)
 			continue
 		}
-		rule := runtime.DeepCopyJSONValue(value).(map[string]any) //nolint:errcheck // find has seen that it is one
+		rule := runtime.DeepCopyJSONValue(value).(map[string]any)
 		w, err := p.weigh(rule, i)
 		if err != nil {
 			return nil, nil, err
@@ -173,9 +174,9 @@ func (p *plan) render(rules []any) ([]any, []weights, error) {
 
 // weigh puts the two versions with their weights in the place of the base.
 func (p *plan) weigh(rule map[string]any, i int) (weights, error) {
-	refs := rule[p.refs].([]any) //nolint:errcheck // find has seen that it is one
+	refs := rule[p.refs].([]any)
 	at := p.index(refs, p.base)
-	stable := refs[at].(map[string]any) //nolint:errcheck // index has seen that it is one
+	stable := refs[at].(map[string]any)
 	var w weights
 	var canary map[string]any
 	room, others := p.weight, int64(0) // of the base and the canary, and of the rest
@@ -243,7 +244,7 @@ func (p *plan) parts(room, others int64) (stable, canary int64, err error) {
 // claim returns the rule for requests that matches send to the canary.
 func (p *plan) claim(rule map[string]any) (map[string]any, error) {
 	claimed := runtime.DeepCopyJSON(rule)
-	refs := claimed[p.refs].([]any) //nolint:errcheck // weigh made it
+	refs := claimed[p.refs].([]any)
 	ref := refs[p.index(refs, p.canary)].(map[string]any)
 	ref["weight"] = p.totals[0] // alone, and at 0 nothing would answer
 	claimed[p.refs] = []any{ref}
@@ -256,13 +257,12 @@ func (p *plan) claim(rule map[string]any) (map[string]any, error) {
 // strip is the way back from render: rules without anything of ours, and how many of them were ours. What others changed
 // in the meantime stays.
 func (p *plan) strip(rules []any, kept []weights) ([]any, int, error) {
-	ours := func(i int) (map[string]any, []any, bool) { // a rule that holds the split
+	ours := func(i int) bool { // a rule that holds the split
 		if i >= len(rules) {
-			return nil, nil, false
+			return false
 		}
 		rule, refs, err := p.refsOf(rules, i)
-		holds := err == nil && p.wanted(rule) && p.index(refs, p.stable) >= 0 && (!p.two() || p.index(refs, p.canary) >= 0)
-		return rule, refs, holds
+		return err == nil && p.wanted(rule) && p.index(refs, p.stable) >= 0 && (!p.two() || p.index(refs, p.canary) >= 0)
 	}
 	var out []any
 	n := 0
@@ -271,11 +271,11 @@ func (p *plan) strip(rules []any, kept []weights) ([]any, int, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		if _, _, next := ours(i + 1); next && len(p.split.Matches) > 0 && len(refs) == 1 && p.index(refs, p.canary) == 0 {
+		if ours(i+1) && len(p.split.Matches) > 0 && len(refs) == 1 && p.index(refs, p.canary) == 0 {
 			continue // the rule of a match
 		}
-		if _, _, ok := ours(i); ok && len(kept) > 0 {
-			rule := runtime.DeepCopyJSONValue(value).(map[string]any) //nolint:errcheck // refsOf has seen that it is one
+		if ours(i) && len(kept) > 0 {
+			rule := runtime.DeepCopyJSONValue(value).(map[string]any)
 			p.unweigh(rule, kept[min(n, len(kept)-1)])
 			n++
 			value = rule
@@ -288,7 +288,7 @@ func (p *plan) strip(rules []any, kept []weights) ([]any, int, error) {
 // unweigh takes the two versions out of a rule again.
 func (p *plan) unweigh(rule map[string]any, w weights) {
 	var refs []any
-	for _, value := range rule[p.refs].([]any) { //nolint:errcheck // strip has seen that it is one
+	for _, value := range rule[p.refs].([]any) {
 		ref, ok := value.(map[string]any)
 		switch {
 		case ok && p.is(ref, p.stable, p.namespace):
@@ -346,7 +346,7 @@ func (p *plan) scrub(rules []any, kept []weights) []any {
 	out := make([]any, 0, len(rules))
 	for i, value := range rules {
 		if _, refs, err := p.refsOf(rules, i); err == nil && (p.index(refs, p.stable) >= 0 || p.two() && p.index(refs, p.canary) >= 0) {
-			rule := runtime.DeepCopyJSONValue(value).(map[string]any) //nolint:errcheck // refsOf has seen that it is one
+			rule := runtime.DeepCopyJSONValue(value).(map[string]any)
 			p.unname(rule, w)
 			value = rule
 		}
@@ -358,8 +358,8 @@ func (p *plan) scrub(rules []any, kept []weights) []any {
 // unname leaves one reference to the base in a rule, and none to helpers.
 func (p *plan) unname(rule map[string]any, w weights) {
 	var refs []any
-	named := p.index(rule[p.refs].([]any), p.base) >= 0 //nolint:errcheck // scrub has seen that it is one
-	for _, value := range rule[p.refs].([]any) {        //nolint:errcheck // the same
+	named := p.index(rule[p.refs].([]any), p.base) >= 0
+	for _, value := range rule[p.refs].([]any) {
 		ref, ok := value.(map[string]any)
 		if ok && (p.is(ref, p.stable, p.namespace) || p.two() && p.is(ref, p.canary, p.namespace)) {
 			if named {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -130,9 +131,9 @@ func reconciled(u *unstructured.Unstructured) string {
 	}
 	observed := fmt.Sprint(o.Status.ObservedGeneration)
 	if f, ok := o.Status.ObservedGeneration.(float64); ok {
-		observed = fmt.Sprint(int64(f))
+		observed = strconv.FormatInt(int64(f), 10)
 	}
-	current := o.Status.ObservedGeneration == nil || observed == fmt.Sprint(u.GetGeneration())
+	current := o.Status.ObservedGeneration == nil || observed == strconv.FormatInt(u.GetGeneration(), 10)
 	for _, m := range o.Status.ValidationMessages {
 		if current && m.Level == "ERROR" {
 			return fmt.Sprintf("%s: Istio says %s %s", describe(u), m.Type.Code, m.Type.Name)
