@@ -132,7 +132,7 @@ func (m *moved) restore(r route.Router) {
 // conflict wants an error that names who wrote.
 func (m *moved) conflict(err error, manager, field string) {
 	m.Helper()
-	var conflict *route.Conflict
+	var conflict *route.ConflictError
 	require.ErrorAs(m, err, &conflict)
 	assert.Equal(m, manager, conflict.Manager, "%v", err)
 	assert.Contains(m, conflict.Field, field)
@@ -171,7 +171,7 @@ func (m *moved) byRoute(split route.Split) {
 	before := m.spec("gateway.networking.k8s.io/v1", "HTTPRoute")
 	m.set(r, split)
 	_, err := r.Read(ctx)
-	var not *route.NotYet
+	var not *route.NotYetError
 	require.ErrorAs(m, err, &not)
 	m.report("False")
 	_, err = r.Read(ctx)

@@ -38,13 +38,13 @@ type Match struct {
 // later. Every method can be repeated after a crash at any point and carries on from what the cluster's objects say.
 type Router interface {
 	// Set asks for a split. Nothing is written unless all of it is possible; a version that is to get requests must have
-	// ready endpoints first (NotYet until then). Nil means asked for, not in force: Read tells that.
+	// ready endpoints first (NotYetError until then). Nil means asked for, not in force: Read tells that.
 	Set(ctx context.Context, s Split) error
-	// Read returns the split in force. With a NotYet the split is the one still in force, Share NaN where that is not known.
+	// Read returns the split in force. With a NotYetError the split is the one still in force, Share NaN where that is not known.
 	// ErrNotSet: nothing was set, and requests go where the user's objects say.
 	Read(ctx context.Context) (Split, error)
 	// Restore puts the user's objects back as they were before the first Set and removes what Set has made. It leaves alone
-	// what others wrote in the meantime. NotYet: the traffic is back, but helpers are kept until routers have left them.
+	// what others wrote in the meantime. NotYetError: the traffic is back, but helpers are kept until routers have left them.
 	Restore(ctx context.Context) error
 }
 
@@ -63,26 +63,26 @@ var (
 	ErrInvalid = errors.New("invalid")
 )
 
-// NotYet says that what was asked for is not in force, and may be later.
-type NotYet struct {
+// NotYetError says that what was asked for is not in force, and may be later.
+type NotYetError struct {
 	Want, InForce Split
 	Why           string // names the object
 }
 
-func (e *NotYet) Error() string {
+func (e *NotYetError) Error() string {
 	if math.IsNaN(e.InForce.Share) {
 		return fmt.Sprintf("%s is not in force yet: %s", e.Want, e.Why)
 	}
 	return fmt.Sprintf("%s is not in force yet, but %s: %s", e.Want, e.InForce, e.Why)
 }
 
-// Conflict says that someone else has written what was ours.
-type Conflict struct {
+// ConflictError says that someone else has written what was ours.
+type ConflictError struct {
 	Object, Field string
 	Manager       string // of the object's managedFields, or empty
 }
 
-func (e *Conflict) Error() string {
+func (e *ConflictError) Error() string {
 	manager := "someone"
 	if e.Manager != "" {
 		manager = fmt.Sprintf("field manager %q", e.Manager)
@@ -145,15 +145,23 @@ func (s Split) Validate() error {
 		return fmt.Errorf("%w split: a share or matches, and no canary to get them", ErrInvalid)
 	}
 	for i, m := range s.Matches {
-		name := m.Header + m.Cookie
-		switch {
-		case (m.Header == "") == (m.Cookie == ""):
-			return fmt.Errorf("%w split: matches[%d] has to name either a header or a cookie", ErrInvalid, i)
-		case len(name) > 256 || !token.MatchString(name):
-			return fmt.Errorf("%w split: matches[%d]: %q is no name of a header or cookie", ErrInvalid, i, name)
-		case !plain.MatchString(m.Value) || m.Cookie != "" && strings.ContainsAny(m.Value, " ;,\"\\"):
-			return fmt.Errorf("%w split: matches[%d]: %q is no value that can be matched", ErrInvalid, i, m.Value)
+		if problem := m.problem(); problem != "" {
+			return fmt.Errorf("%w split: matches[%d] %s", ErrInvalid, i, problem)
 		}
 	}
 	return nil
+}
+
+// problem says what is wrong with a match.
+func (m Match) problem() string {
+	name := m.Header + m.Cookie
+	switch {
+	case (m.Header == "") == (m.Cookie == ""):
+		return "has to name either a header or a cookie"
+	case len(name) > 256 || !token.MatchString(name):
+		return fmt.Sprintf("has %q for a name, which no header or cookie has", name)
+	case !plain.MatchString(m.Value) || m.Cookie != "" && strings.ContainsAny(m.Value, " ;,\"\\"):
+		return fmt.Sprintf("has %q for a value, which cannot be matched", m.Value)
+	}
+	return ""
 }

@@ -112,9 +112,9 @@ func TestValidate(t *testing.T) {
 func TestMessages(t *testing.T) {
 	want := Split{Stable: "old", Canary: "new", Share: 1.0 / 9, Matches: []Match{{Cookie: "canary", Value: "always"}}}
 	now := Split{Stable: "old"}
-	require.EqualError(t, &NotYet{Want: want, InForce: now, Why: "HTTPRoute a/b: parent gw has not seen generation 4"},
+	require.EqualError(t, &NotYetError{Want: want, InForce: now, Why: "HTTPRoute a/b: parent gw has not seen generation 4"},
 		"11.11 % to new and 88.89 % to old, cookie canary=always is not in force yet, but all to old: HTTPRoute a/b: parent gw has not seen generation 4")
-	require.EqualError(t, &NotYet{Want: now, InForce: Split{Share: math.NaN()}, Why: "x"}, "all to old is not in force yet: x")
-	require.EqualError(t, &Conflict{Object: "HTTPRoute a/b", Field: "spec.rules", Manager: "argocd"}, `spec.rules of HTTPRoute a/b was written by field manager "argocd"`)
+	require.EqualError(t, &NotYetError{Want: now, InForce: Split{Share: math.NaN()}, Why: "x"}, "all to old is not in force yet: x")
+	require.EqualError(t, &ConflictError{Object: "HTTPRoute a/b", Field: "spec.rules", Manager: "argocd"}, `spec.rules of HTTPRoute a/b was written by field manager "argocd"`)
 	assert.Contains(t, Split{Stable: "old", Canary: "new", Share: math.NaN()}.String(), "unknown")
 }

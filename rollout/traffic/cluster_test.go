@@ -51,17 +51,17 @@ func newFakeCluster(t *testing.T, objects ...string) *fakeCluster {
 	c.inner = fake.NewClientBuilder().WithScheme(scheme).WithReturnManagedFields().Build()
 	c.api = interceptor.NewClient(c.inner, interceptor.Funcs{
 		Create: func(ctx context.Context, w client.WithWatch, o client.Object, options ...client.CreateOption) error {
-			return c.write(func() error { return w.Create(ctx, o, options...) }, false)
+			return c.write(func() error { return w.Create(ctx, o, options...) }, false) //nolint:contextcheck // controllers do not act for a request
 		},
 		Patch: func(ctx context.Context, w client.WithWatch, o client.Object, p client.Patch, options ...client.PatchOption) error {
 			dry := (&client.PatchOptions{}).ApplyOptions(options).DryRun != nil
-			return c.write(func() error { return w.Patch(ctx, o, p, options...) }, dry)
+			return c.write(func() error { return w.Patch(ctx, o, p, options...) }, dry) //nolint:contextcheck // controllers do not act for a request
 		},
 		Apply: func(ctx context.Context, w client.WithWatch, o runtime.ApplyConfiguration, options ...client.ApplyOption) error {
-			return c.write(func() error { return w.Apply(ctx, o, options...) }, false)
+			return c.write(func() error { return w.Apply(ctx, o, options...) }, false) //nolint:contextcheck // controllers do not act for a request
 		},
 		Delete: func(ctx context.Context, w client.WithWatch, o client.Object, options ...client.DeleteOption) error {
-			return c.write(func() error { return w.Delete(ctx, o, options...) }, false)
+			return c.write(func() error { return w.Delete(ctx, o, options...) }, false) //nolint:contextcheck // controllers do not act for a request
 		},
 	})
 	for _, text := range objects {

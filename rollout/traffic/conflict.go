@@ -17,7 +17,7 @@ import (
 // conflict says who, by an object's managedFields, wrote a field that does not hold what we wrote. Who takes a key out of a
 // map that is not atomic leaves no name behind.
 func conflict(u *unstructured.Unstructured, field ...string) error {
-	return &route.Conflict{Object: describe(u), Field: strings.Join(field, "."), Manager: writer(u.GetManagedFields(), field...)}
+	return &route.ConflictError{Object: describe(u), Field: strings.Join(field, "."), Manager: writer(u.GetManagedFields(), field...)}
 }
 
 // writer returns the manager other than us that last wrote a field or something below it; empty where none is named.
@@ -56,7 +56,7 @@ func owns(raw []byte, path []string) bool {
 	return true
 }
 
-// applied makes a route.Conflict of the API server's refusal of a server-side apply; other errors stay as they are.
+// applied makes a route.ConflictError of the API server's refusal of a server-side apply; other errors stay as they are.
 func applied(object string, err error) error {
 	var status apierrors.APIStatus
 	if err == nil || !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -64,7 +64,7 @@ func applied(object string, err error) error {
 	}
 	for _, cause := range status.Status().Details.Causes {
 		if cause.Type == metav1.CauseTypeFieldManagerConflict {
-			return &route.Conflict{Object: object, Field: strings.TrimPrefix(cause.Field, "."), Manager: quoted(cause.Message)}
+			return &route.ConflictError{Object: object, Field: strings.TrimPrefix(cause.Field, "."), Manager: quoted(cause.Message)}
 		}
 	}
 	return err

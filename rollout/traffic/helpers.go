@@ -185,7 +185,7 @@ func (t Target) answering(ctx context.Context, want, inForce route.Split) error 
 		name := helper(t.Service, hash)
 		ready, err := t.receiving(ctx, name)
 		if err == nil && ready[hash] == 0 {
-			err = &route.NotYet{Want: want, InForce: inForce, Why: fmt.Sprintf("Service %s/%s has no ready endpoint", t.Namespace, name)}
+			err = &route.NotYetError{Want: want, InForce: inForce, Why: fmt.Sprintf("Service %s/%s has no ready endpoint", t.Namespace, name)}
 		}
 		return err
 	}

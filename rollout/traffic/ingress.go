@@ -334,7 +334,7 @@ func (r *Ingress) read(ctx context.Context) (route.Split, error) {
 	}
 	if r.target.Now().Sub(rec.Written) < r.target.settle() {
 		why := fmt.Sprintf("%s was changed less than %s ago", describe(u), r.target.settle())
-		return rec.inForce(), &route.NotYet{Want: rec.Wanted, InForce: rec.inForce(), Why: why}
+		return rec.inForce(), &route.NotYetError{Want: rec.Wanted, InForce: rec.inForce(), Why: why}
 	}
 	if err := r.target.answering(ctx, s, unknown(s)); err != nil {
 		return unknown(s), err
@@ -398,7 +398,7 @@ func (r *Ingress) Restore(ctx context.Context) error {
 	}
 	waiting, err := r.target.release(ctx, true)
 	if err == nil && waiting > 0 {
-		err = &route.NotYet{Want: want, InForce: unknown(want), Why: "helpers are kept until requests have left them"}
+		err = &route.NotYetError{Want: want, InForce: unknown(want), Why: "helpers are kept until requests have left them"}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot remove the Services of versions of %s/%s: %w", r.target.Namespace, r.target.Service, err)

@@ -121,7 +121,7 @@ func (t Target) pinBoth(ctx context.Context, f Fixed, s route.Split) error {
 			return err
 		}
 		if c.gets && ready[c.hash] == 0 {
-			return &route.NotYet{Want: s, InForce: unknown(s), Why: fmt.Sprintf("%s selects no ready pod of version %s (%s)", describe(u), c.hash, ready)}
+			return &route.NotYetError{Want: s, InForce: unknown(s), Why: fmt.Sprintf("%s selects no ready pod of version %s (%s)", describe(u), c.hash, ready)}
 		}
 		if c.hash != "" {
 			if err := t.pin(u, p, c.hash, s); err != nil { // in memory: is it possible?
@@ -165,7 +165,7 @@ func (t Target) pinned(ctx context.Context, f Fixed, s route.Split) error {
 		}
 		ready, err := t.available(ctx, selector)
 		if err == nil && ready[hash] == 0 {
-			err = &route.NotYet{Want: s, InForce: unknown(s), Why: describe(u) + " has no ready pod"}
+			err = &route.NotYetError{Want: s, InForce: unknown(s), Why: describe(u) + " has no ready pod"}
 		}
 		return err
 	}

@@ -51,7 +51,7 @@ func (r *Replicas) set(ctx context.Context, s route.Split) error {
 	// none has not, though they may be nearer than half a pod.
 	near := math.Abs(is.Share-s.Share)*n <= 0.5+1e-9 && (s.Share > 0) == (is.Share > 0) && (s.Share < 1) == (is.Share < 1)
 	if !near {
-		return &route.NotYet{Want: s, InForce: is, Why: fmt.Sprintf("ready endpoints of Service %s/%s: %s", r.target.Namespace, r.target.Service, ready)}
+		return &route.NotYetError{Want: s, InForce: is, Why: fmt.Sprintf("ready endpoints of Service %s/%s: %s", r.target.Namespace, r.target.Service, ready)}
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (r *Replicas) Read(ctx context.Context) (route.Split, error) {
 	if err == nil {
 		want = seen(want, ready)
 		if math.IsNaN(want.Share) {
-			err = &route.NotYet{Want: want, InForce: want, Why: "ready endpoints: " + ready.String()}
+			err = &route.NotYetError{Want: want, InForce: want, Why: "ready endpoints: " + ready.String()}
 		}
 	}
 	if err != nil {

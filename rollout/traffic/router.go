@@ -195,7 +195,7 @@ func (r *Rules) read(ctx context.Context) (route.Split, error) {
 		return unknown(s), err
 	}
 	if why := r.follows(u, rec); why != "" {
-		return rec.inForce(), &route.NotYet{Want: rec.Wanted, InForce: rec.inForce(), Why: why}
+		return rec.inForce(), &route.NotYetError{Want: rec.Wanted, InForce: rec.inForce(), Why: why}
 	}
 	if r.fixed != nil {
 		err = r.target.pinned(ctx, *r.fixed, s)
@@ -294,7 +294,7 @@ func (r *Rules) Restore(ctx context.Context) error {
 	}
 	waiting, err := r.target.release(ctx, seen)
 	if err == nil && waiting > 0 {
-		err = &route.NotYet{Want: want, InForce: unknown(want), Why: why}
+		err = &route.NotYetError{Want: want, InForce: unknown(want), Why: why}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot remove the Services of versions of %s/%s: %w", r.target.Namespace, r.target.Service, err)

@@ -40,17 +40,17 @@ func weighted() map[string]struct {
 }
 
 // requireNotYet wants a NotYet that says why.
-func requireNotYet(t *testing.T, err error, why string) *route.NotYet {
+func requireNotYet(t *testing.T, err error, why string) route.NotYetError {
 	t.Helper()
-	var not *route.NotYet
+	var not *route.NotYetError
 	require.ErrorAs(t, err, &not)
 	require.ErrorContains(t, err, why)
-	return not
+	return *not
 }
 
 func requireConflict(t *testing.T, err error, manager string) {
 	t.Helper()
-	var conflict *route.Conflict
+	var conflict *route.ConflictError
 	require.ErrorAs(t, err, &conflict)
 	assert.Equal(t, manager, conflict.Manager, "%v", err)
 }

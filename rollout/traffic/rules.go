@@ -68,11 +68,7 @@ func (p *plan) two() bool { return p.canary.Name != "" }
 
 // field names a place in a rule for messages.
 func (p *plan) field(i int, rest string) string {
-	path := ""
-	for _, part := range p.rules {
-		path += part + "."
-	}
-	return fmt.Sprintf("%s[%d]%s", path[:len(path)-1], i, rest)
+	return fmt.Sprintf("%s[%d]%s", strings.Join(p.rules, "."), i, rest)
 }
 
 // wanted reports whether a rule is meant by its name.
@@ -107,6 +103,11 @@ func (p *plan) index(refs []any, b Backend) int {
 	return -1
 }
 
+// taken reports whether a backend bears the name of a helper, though nothing of ours should be left.
+func (p *plan) taken(refs []any) bool {
+	return p.stable != p.base && (p.index(refs, p.stable) >= 0 || p.two() && p.index(refs, p.canary) >= 0)
+}
+
 // find returns the rules that send requests to the base, and checks that they are the ones that can be meant.
 func (p *plan) find(rules []any) (map[int]bool, error) {
 	if p.stable == p.canary {
@@ -118,7 +119,7 @@ func (p *plan) find(rules []any) (map[int]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.stable != p.base && (p.index(refs, p.stable) >= 0 || p.two() && p.index(refs, p.canary) >= 0) {
+		if p.taken(refs) {
 			return nil, fmt.Errorf("%w %s of %s: it names the Service of a version already, and nothing says that we wrote it", route.ErrAmbiguous, p.field(i, "."+p.refs), p.object)
 		}
 		j := p.index(refs, p.base)

@@ -56,7 +56,7 @@ func (r *Selector) set(ctx context.Context, s route.Split) error {
 		return err
 	}
 	if ready[hash] == 0 {
-		return &route.NotYet{Want: s, InForce: unknown(s), Why: fmt.Sprintf("%s selects no ready pod of version %s (%s)", describe(u), hash, ready)}
+		return &route.NotYetError{Want: s, InForce: unknown(s), Why: fmt.Sprintf("%s selects no ready pod of version %s (%s)", describe(u), hash, ready)}
 	}
 	return r.target.change(ctx, services(), r.target.Service, func(u *unstructured.Unstructured) error {
 		return r.target.pin(u, servicePool(), hash, s)
@@ -98,7 +98,7 @@ func (r *Selector) read(ctx context.Context) (route.Split, error) {
 	}
 	s, others := seen(rec.Wanted, ready), ready.others(rec.Wanted)
 	if others > 0 || math.IsNaN(s.Share) || s.Share != rec.Wanted.Share {
-		return s, &route.NotYet{Want: rec.Wanted, InForce: s, Why: fmt.Sprintf("ready endpoints of %s: %s", describe(u), ready)}
+		return s, &route.NotYetError{Want: rec.Wanted, InForce: s, Why: fmt.Sprintf("ready endpoints of %s: %s", describe(u), ready)}
 	}
 	return s, nil
 }

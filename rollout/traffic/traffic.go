@@ -18,7 +18,7 @@
 // them from whoever owns them. There the few fields that are ours are changed under an optimistic lock instead; all else,
 // other rules included, stays as it is. What is needed to put them back stands in the annotation Annotation of the same
 // object and is written in the same request: it is all there or not at all, and a process that dies anywhere loses
-// nothing. A value of ours that someone else has changed is a route.Conflict, which names them from managedFields. A
+// nothing. A value of ours that someone else has changed is a route.ConflictError, which names them from managedFields. A
 // manifest that is applied again in mid-rollout shows as one, too; Restore, then Set, asserts the split again.
 //
 // # Order
