@@ -118,6 +118,10 @@ bench-forecast: ## Score the demand forecasts against last value, with coverage;
 bench-recommender: ## Hold the recommender to the VPA's library: what a container costs, and the fit on TRACES=DIR, else synthetic; 10 minutes (BENCH_FLAGS="-only scale|accuracy|gpu -short")
 	TRACES=$(abspath $(TRACES)) $(GO) -C bench/recommender run . -results $(CURDIR)/bench/results $(BENCH_FLAGS)
 
+.PHONY: bench-rollout
+bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; 3 minutes (BENCH_FLAGS="-only judge|plan -short")
+	$(GO) run ./bench/rollout $(BENCH_FLAGS)
+
 ##@ Keep tidy
 
 .PHONY: lint
