@@ -79,6 +79,8 @@ func rooms() table {
 		{"rollout", core, nil},
 		{"rollout/simulate", core, []string{"rollout"}},
 		{"rollout/judge", core, nil},
+		{"rollout/route", core, nil},
+		{"rollout/traffic", edge, []string{"rollout/route"}},
 
 		{"internal/svgplot", core, nil},
 
