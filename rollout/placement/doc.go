@@ -1,0 +1,2 @@
+// Package placement counts.
+package placement
