@@ -259,32 +259,32 @@ func (c *coupling) addGuards(s *Snapshot, shape *Shape, key func(string) *domain
 
 func (b *blocking) blocks(at int) bool { return b.of[at] >= 0 && b.closed[b.of[at]] }
 
-// check is why a pod cannot go to a node now, nil where it can: PodTopologySpread, then InterPodAffinity.
-func (c *coupling) check(at int) *why {
+// check reports whether a pod can go to a node now, and why not: PodTopologySpread, then InterPodAffinity.
+func (c *coupling) check(at int) (why, bool) {
 	for i := range c.spread {
 		sp := &c.spread[i]
 		d := sp.of[at]
 		if d < 0 {
-			return &why{text: NoSpreadLabel, detail: sp.TopologyKey}
+			return why{text: NoSpreadLabel, detail: sp.TopologyKey}, false
 		}
 		if !sp.allows(d) {
-			return &why{text: Skewed, detail: sp.TopologyKey}
+			return why{text: Skewed, detail: sp.TopologyKey}, false
 		}
 	}
 	if !c.near(at) {
-		return &why{text: NoAffinity}
+		return why{text: NoAffinity}, false
 	}
 	for i := range c.avoid {
 		if c.avoid[i].blocks(at) {
-			return &why{text: OwnAntiAffinity, detail: c.avoid[i].key}
+			return why{text: OwnAntiAffinity, detail: c.avoid[i].key}, false
 		}
 	}
 	for i := range c.guard {
 		if c.guard[i].blocks(at) {
-			return &why{text: TheirAntiAffinity, detail: c.guard[i].key}
+			return why{text: TheirAntiAffinity, detail: c.guard[i].key}, false
 		}
 	}
-	return nil
+	return why{}, true
 }
 
 // near reports whether affinity holds: satisfied in all domains of the node, or to be begun there.

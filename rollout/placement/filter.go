@@ -33,7 +33,7 @@ func newProblem(s *Snapshot, shape *Shape) *problem {
 	}
 	slices.SortFunc(p.demands, func(a, b demand) int { return order(a.name, b.name) })
 	for i, h := range s.hosts {
-		if p.refusal(h) == nil {
+		if _, refused := p.refusal(h); !refused {
 			p.capped[i] = p.room(h)
 		}
 	}
@@ -58,22 +58,22 @@ func order(a, b string) int {
 	return 1
 }
 
-// refusal is why the node is no place for the shape whatever room it has, by the order of the scheduler's plugins; nil where
-// it is one.
-func (p *problem) refusal(h *host) *why {
+// refusal reports whether the node is no place for the shape whatever room it has, and why, by the order of the scheduler's
+// plugins.
+func (p *problem) refusal(h *host) (why, bool) {
 	if h.Unschedulable && !p.shape.tolerates(Taint{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"}) {
-		return &why{text: Unschedulable}
+		return why{text: Unschedulable}, true
 	}
 	if taint, ok := p.shape.untolerated(h.Node); ok {
-		return &why{text: Untolerated, detail: taint.String()}
+		return why{text: Untolerated, detail: taint.String()}, true
 	}
 	if !p.shape.wants(h.Node) {
-		return &why{text: NoNodeAffinity}
+		return why{text: NoNodeAffinity}, true
 	}
 	if p.ported && p.portTaken(h) {
-		return &why{text: NoPorts}
+		return why{text: NoPorts}, true
 	}
-	return nil
+	return why{}, false
 }
 
 // undeclared is the last of the scheduler's plugins, after the coupled ones.

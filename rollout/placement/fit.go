@@ -153,7 +153,8 @@ func (p *problem) starts() [][]int32 {
 			sets, open = append(sets, nil), append(open, false)
 		}
 		sets[j] = append(sets[j], at)
-		open[j] = open[j] || p.coupled.check(int(at)) == nil
+		_, passes := p.coupled.check(int(at))
+		open[j] = open[j] || passes
 	}
 	// Where no pod can be the first, nobody will follow.
 	var out [][]int32
@@ -169,6 +170,7 @@ func (p *problem) starts() [][]int32 {
 type class struct {
 	nodes []int32
 	room  int64
+	load  int64
 	rank  int // within its domain of the coarsest spread
 	next  int // the first of nodes that has room left
 	kind  int // classes of a kind are interchangeable
@@ -199,27 +201,34 @@ func (p *problem) try(nodes []int32, limit int64) trial {
 			if t.total == limit {
 				break
 			}
-			if t.c.check(int(at)) == nil {
+			if _, passes := t.c.check(int(at)); passes {
 				t.put(at, min(p.capped[at], limit-t.total))
 			}
 		}
 		return t
 	}
+	t.inTurns(limit)
+	return t
+}
+
+// inTurns gives one pod to each class in each round, those with the least in their domains first, until nobody takes one.
+func (t *trial) inTurns(limit int64) {
 	turn := make([]*class, len(t.classes))
 	for i := range turn {
 		turn[i] = &t.classes[i]
 	}
-	left := make([]int64, len(p.s.hosts))
-	copy(left, p.capped)
+	left := slices.Clone(t.p.capped)
 	for placed := true; placed && t.total < limit; {
 		placed = false
-		load := make(map[*class]int64, len(turn))
 		for _, k := range turn {
-			load[k] = t.c.load(int(k.nodes[0]))
+			k.load = t.c.load(int(k.nodes[0]))
 		}
-		slices.SortStableFunc(turn, func(a, b *class) int { return cmp.Or(cmp.Compare(load[a], load[b]), cmp.Compare(a.rank, b.rank)) })
+		slices.SortStableFunc(turn, func(a, b *class) int { return cmp.Or(cmp.Compare(a.load, b.load), cmp.Compare(a.rank, b.rank)) })
 		for _, k := range turn {
-			if k.next == len(k.nodes) || t.total == limit || t.c.check(int(k.nodes[0])) != nil {
+			if k.next == len(k.nodes) || t.total == limit {
+				continue
+			}
+			if _, passes := t.c.check(int(k.nodes[0])); !passes {
 				continue
 			}
 			at := k.nodes[k.next]
@@ -231,7 +240,6 @@ func (p *problem) try(nodes []int32, limit int64) trial {
 		}
 		turn = slices.DeleteFunc(turn, func(k *class) bool { return k.next == len(k.nodes) })
 	}
-	return t
 }
 
 func (t *trial) put(at int32, n int64) {

@@ -60,14 +60,14 @@ func (r Reason) String() string {
 // stops at it. None where one more fits.
 func (p *problem) whys(at int, got int64, c *coupling) []why {
 	h := p.s.hosts[at]
-	if w := p.refusal(h); w != nil {
-		return []why{*w}
+	if w, refused := p.refusal(h); refused {
+		return []why{w}
 	}
 	if w := p.lacking(h, got); len(w) > 0 {
 		return w
 	}
-	if w := c.check(at); w != nil {
-		return []why{*w}
+	if w, passes := c.check(at); !passes {
+		return []why{w}
 	}
 	if p.undeclared(h) {
 		return []why{{text: Undeclared}}

@@ -210,8 +210,8 @@ func (p *problem) reachable(h *host) bool {
 	if p.undeclared(h) {
 		return false
 	}
-	w := p.refusal(h)
-	return w == nil || w.text == NoPorts
+	w, refused := p.refusal(h)
+	return !refused || w.text == NoPorts
 }
 
 // gain is how many more pods the node holds without some of its own.
@@ -226,7 +226,7 @@ func (p *problem) gain(at int, without []*Pod) int64 {
 			less.used[p.s.dims[name]] -= units
 		}
 	}
-	if p.refusal(&less) != nil {
+	if _, refused := p.refusal(&less); refused {
 		return 0
 	}
 	return p.room(&less) - p.capped[at]

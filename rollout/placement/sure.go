@@ -80,18 +80,31 @@ func (t *trial) sure(limit int64, budget *int) (int64, bool) {
 //     above it from the start. With too few domains for minDomains M is 0 all along. So the end does not depend on the way.
 //   - The shape avoids itself by one topology key: one for each of its domains, and what nodes without the label hold.
 //   - Both, where each domain of the avoided key lies in one domain of the spread: these then hold one for each of those.
+//   - Two spread constraints, of which the finer (hosts) lies in the coarser (zones) and has maxSkew 1. Let A be an end in which
+//     nothing fits any more, with a pods on the least host. All ways stay within A's zones; so they all end with as many. For if
+//     not, look at the first pod of another way that goes beyond either what a host can have in A, its own start or a + 1, or
+//     what its zone has in A. A host beyond means that by then every host has a + 1; the least one of A then was not full, so
+//     its zone was at its limit, and has more now than in A: its hosts have all that A's can have, and it one more. A zone
+//     beyond means, where A's zone is at its limit, that the least zone has more than in A; and where it is not, all of its
+//     hosts are full or at their limit in A, and so they are now.
 //
 // A key with one candidate in each of its domains (the hostname, mostly) only says one per node, which harms none of this.
 func (t *trial) orderFree() bool {
 	spread, anti := t.base.moving()
 	anti = slices.DeleteFunc(anti, func(b *blocking) bool { return t.private(b.domains) })
 	switch {
+	case len(spread) == 2 && len(anti) == 0:
+		return t.finer(spread[0], spread[1]) || t.finer(spread[1], spread[0])
 	case len(spread) > 1 || len(anti) > 1:
 		return false
 	case len(spread) == 1 && len(anti) == 1:
 		return t.nested(anti[0].domains, spread[0].domains)
 	}
 	return true
+}
+
+func (t *trial) finer(inner, outer *spreading) bool {
+	return inner.MaxSkew == 1 && t.nested(inner.domains, outer.domains)
 }
 
 // private reports whether each domain has one candidate at most.
@@ -178,7 +191,10 @@ func (t *trial) follow(state []int32) [][]int32 {
 	for i := range t.classes {
 		k := &t.classes[i]
 		again := i > 0 && t.classes[i-1].kind == k.kind && state[i-1] == state[i]
-		if again || int64(state[i]) == k.room || c.check(int(k.nodes[0])) != nil {
+		if again || int64(state[i]) == k.room {
+			continue
+		}
+		if _, passes := c.check(int(k.nodes[0])); !passes {
 			continue
 		}
 		f := slices.Clone(state)

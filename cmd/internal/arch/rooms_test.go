@@ -76,6 +76,9 @@ func rooms() table {
 		{"recommender/sources", edge, []string{"recommender", "api/query"}},
 		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
 
+		{"rollout/placement", core, nil},
+		{"rollout/placement/kube", edge, []string{"rollout/placement"}},
+
 		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},
