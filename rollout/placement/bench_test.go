@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,21 +132,27 @@ func BenchmarkMakeRoom(b *testing.B) {
 	}
 }
 
-// TestPlanInTime holds the promise of 200 ms for 5,000 nodes and 50,000 pods, with room for a busy machine: the best of five.
+// TestPlanInTime holds the promise of 200 ms for 5,000 nodes and 50,000 pods, in time of the CPU, as others use the machine
+// as well: the best of three.
 func TestPlanInTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a measurement")
 	}
 	c := fleet(5000, 10)
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
 	best := time.Hour
-	for range 5 {
-		begin := time.Now()
+	for range 3 {
+		begin := cpu()
 		s, err := NewSnapshot(c)
 		require.NoError(t, err)
 		_, err = s.Fit(server(true), 0)
 		require.NoError(t, err)
-		best = min(best, time.Since(begin))
+		best = min(best, cpu()-begin)
 	}
-	t.Logf("%v", best)
+	t.Logf("%v of CPU", best)
 	require.Less(t, best, 200*time.Millisecond)
 }

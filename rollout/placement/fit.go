@@ -32,7 +32,8 @@ type Answer struct {
 	Reasons []Reason
 
 	// Terminating are pods that are told to end and hold room until they are gone, on nodes that would take more without them;
-	// AfterTerminating is Count once all pods that terminate are gone.
+	// AfterTerminating is Count once all pods that terminate are gone: less where they were what affinity follows, or spread
+	// was kept by.
 	Terminating      []Occupant
 	AfterTerminating int
 }

@@ -33,7 +33,7 @@ type Victim struct {
 }
 
 const (
-	// pairs of up to three victims are all tried: beyond that, the scheduler's way of sparing as many as possible serves.
+	// Sets of up to three victims are all tried: beyond that, the scheduler's way of sparing as many as possible serves.
 	victimsTried = 3
 	// misses is how many nodes are tried in vain, because topology spread or affinity refuses what room was made for.
 	misses = 64
