@@ -12,7 +12,8 @@ import (
 
 // fleet is 5,000 nodes of 8 GPUs in 3 zones and 250 racks with 10 pods each, of which half hold a GPU, and one in a hundred
 // avoids its like.
-func fleet(nodes, podsPerNode int) Cluster {
+func fleet() Cluster {
+	const nodes, podsPerNode = 5000, 10
 	r := rand.New(rand.NewPCG(1, 2))
 	c := Cluster{Namespaces: map[string]map[string]string{"prod": {"team": "ml"}}}
 	for i := range nodes {
@@ -37,7 +38,7 @@ func fleet(nodes, podsPerNode int) Cluster {
 				p.Requests["nvidia.com/gpu"] = 1
 			}
 			if r.IntN(100) == 0 {
-				p.AntiAffinity = []Term{{TopologyKey: "kubernetes.io/hostname", Selector: is("app", p.Labels["app"]), Namespaces: []string{"prod"}}}
+				p.AntiAffinity = []Term{{TopologyKey: "kubernetes.io/hostname", Selector: app(p.Labels["app"]), Namespaces: []string{"prod"}}}
 			}
 			c.Pods = append(c.Pods, p)
 		}
@@ -45,8 +46,9 @@ func fleet(nodes, podsPerNode int) Cluster {
 	return c
 }
 
-func is(key, value string) Selector {
-	return Selector{Require: []Requirement{{Key: key, Operator: In, Values: []string{value}}}}
+// app selects the pods of an app.
+func app(name string) Selector {
+	return Selector{Require: []Requirement{{Key: "app", Operator: In, Values: []string{name}}}}
 }
 
 // server is a pod of one GPU with what a careful person gives it.
@@ -57,20 +59,20 @@ func server(coupled bool) Shape {
 		Tolerations: []Toleration{{Key: "nvidia.com/gpu", Operator: "Exists"}},
 	}
 	if coupled {
-		s.Spread = []Spread{{TopologyKey: "topology.kubernetes.io/zone", MaxSkew: 1, Selector: is("app", "app-7")}}
-		s.AntiAffinity = []Term{{TopologyKey: "kubernetes.io/hostname", Selector: is("app", "app-7"), Namespaces: []string{"prod"}}}
+		s.Spread = []Spread{{TopologyKey: "topology.kubernetes.io/zone", MaxSkew: 1, Selector: app("app-7")}}
+		s.AntiAffinity = []Term{{TopologyKey: "kubernetes.io/hostname", Selector: app("app-7"), Namespaces: []string{"prod"}}}
 	}
 	return s
 }
 
 // BenchmarkPlan is what a planner does that has nothing yet: the snapshot of 5,000 nodes and 50,000 pods, and the count.
 func BenchmarkPlan(b *testing.B) {
-	c := fleet(5000, 10)
+	c := fleet()
 	two := server(true)
 	two.AntiAffinity = nil
-	two.Spread = append(two.Spread, Spread{TopologyKey: "kubernetes.io/hostname", MaxSkew: 1, Selector: is("app", "app-7")})
+	two.Spread = append(two.Spread, Spread{TopologyKey: "kubernetes.io/hostname", MaxSkew: 1, Selector: app("app-7")})
 	together := server(false)
-	together.Affinity = []Term{{TopologyKey: "rack", Selector: is("app", "alone"), Namespaces: []string{"prod"}}}
+	together.Affinity = []Term{{TopologyKey: "rack", Selector: app("alone"), Namespaces: []string{"prod"}}}
 	together.Labels = map[string]string{"app": "alone"}
 	for name, shape := range map[string]Shape{"plain": server(false), "zone+host": server(true), "twospreads": two, "together": together} {
 		b.Run(name, func(b *testing.B) {
@@ -87,7 +89,7 @@ func BenchmarkPlan(b *testing.B) {
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	c := fleet(5000, 10)
+	c := fleet()
 	for b.Loop() {
 		_, err := NewSnapshot(c)
 		require.NoError(b, err)
@@ -96,7 +98,7 @@ func BenchmarkSnapshot(b *testing.B) {
 
 // BenchmarkWhatIf is a change of ten pods to a snapshot that is there, without and with the count.
 func BenchmarkWhatIf(b *testing.B) {
-	s, err := NewSnapshot(fleet(5000, 10))
+	s, err := NewSnapshot(fleet())
 	require.NoError(b, err)
 	var d Delta
 	for i := range 10 {
@@ -120,7 +122,7 @@ func BenchmarkWhatIf(b *testing.B) {
 }
 
 func BenchmarkMakeRoom(b *testing.B) {
-	s, err := NewSnapshot(fleet(5000, 10))
+	s, err := NewSnapshot(fleet())
 	require.NoError(b, err)
 	big := server(false)
 	big.Requests["nvidia.com/gpu"] = 8
@@ -138,7 +140,7 @@ func TestPlanInTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a measurement")
 	}
-	c := fleet(5000, 10)
+	c := fleet()
 	cpu := func() time.Duration {
 		var u syscall.Rusage
 		require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))

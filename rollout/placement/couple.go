@@ -132,8 +132,8 @@ func (c *coupling) addSpread(s *Snapshot, shape *Shape, key func(string) *domain
 				}
 			}
 		}
-		for _, real := range sp.real {
-			if real {
+		for d := range sp.real {
+			if sp.real[d] {
 				sp.reals++
 			}
 		}

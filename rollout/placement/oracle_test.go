@@ -56,10 +56,8 @@ func (o *oracle) fits(n *Node, pods []Pod) bool {
 			left[name] -= units
 		}
 		for _, a := range p.HostPorts {
-			for _, b := range o.shape.HostPorts {
-				if a.conflicts(b) {
-					return false
-				}
+			if slices.ContainsFunc(o.shape.HostPorts, a.conflicts) {
+				return false
 			}
 		}
 	}
@@ -233,9 +231,9 @@ func draw(r *rand.Rand) (Cluster, Shape) {
 		case 1:
 			return Selector{Nothing: true}
 		case 2:
-			return is("app", "b")
+			return app("b")
 		}
-		return is("app", "a")
+		return app("a")
 	}
 	key := func() string { return pick("zone", "zone", "rack", "host", "host") }
 	terms := func(p float64) (out []Term) {

@@ -79,7 +79,7 @@ func TestSpreadCanFall(t *testing.T) {
 	node := func(name string, gpus int64) Node {
 		return Node{Name: name, Labels: map[string]string{"zone": name}, Allocatable: Resources{"gpu": gpus, Pods: 10}}
 	}
-	s := Shape{Namespace: "x", Labels: map[string]string{"app": "a"}, Requests: Resources{"gpu": 1}, Spread: []Spread{{TopologyKey: "zone", MaxSkew: 1, Selector: is("app", "a")}}}
+	s := Shape{Namespace: "x", Labels: map[string]string{"app": "a"}, Requests: Resources{"gpu": 1}, Spread: []Spread{{TopologyKey: "zone", MaxSkew: 1, Selector: app("a")}}}
 	c := Cluster{Nodes: []Node{node("a", 4), node("b", 4)}}
 	require.Equal(t, 8, fit(t, c, s).Count)
 	c.Nodes = append(c.Nodes, node("c", 0))

@@ -235,8 +235,8 @@ func (p *problem) gain(at int, without []*Pod) int64 {
 // reprieve begins with all that may go and spares one after the other, those of the highest priority first, as long as one
 // more pod fits: the scheduler's way.
 func (p *problem) reprieve(at int, all []*Pod, want int64) choice {
-	victims := slices.Clone(all)
-	for i := len(victims) - 1; i >= 0; i-- {
+	victims := all
+	for i := range slices.Backward(all) { // those before i are still all there
 		if fewer := slices.Delete(slices.Clone(victims), i, i+1); p.gain(at, fewer) > 0 {
 			victims = fewer
 		}

@@ -165,7 +165,7 @@ func parsePod(t *testing.T, words []string) Pod {
 		p.Labels["app"] = words[i][len("app="):]
 	}
 	own := func(key string) Term {
-		return Term{TopologyKey: key, Selector: is("app", p.Labels["app"]), Namespaces: []string{"x"}, NamespaceSelector: Selector{Nothing: true}}
+		return Term{TopologyKey: key, Selector: app(p.Labels["app"]), Namespaces: []string{"x"}, NamespaceSelector: Selector{Nothing: true}}
 	}
 	for _, word := range words[1:] {
 		key, value, _ := strings.Cut(word, "=")
@@ -187,7 +187,7 @@ func parsePod(t *testing.T, words []string) Pod {
 		case key == "near":
 			p.Affinity = append(p.Affinity, own(value))
 		case key == "spread":
-			p.Spread = append(p.Spread, Spread{TopologyKey: left, MaxSkew: int32(number(t, right)), Selector: is("app", p.Labels["app"])})
+			p.Spread = append(p.Spread, Spread{TopologyKey: left, MaxSkew: int32(number(t, right)), Selector: app(p.Labels["app"])})
 		case key == "tolerates":
 			p.Tolerations = append(p.Tolerations, Toleration{Key: value, Operator: "Exists"})
 		case key == "on":

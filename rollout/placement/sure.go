@@ -147,7 +147,7 @@ func (t *trial) nested(inner, outer *domains) bool {
 func (t *trial) worst(limit int64, budget *int) (int64, bool) {
 	t.sortByKind()
 	frontier := [][]int32{make([]int32, len(t.classes))}
-	for depth := int64(0); depth < limit; depth++ {
+	for depth := range limit {
 		var next [][]int32
 		known := map[string]bool{}
 		for _, state := range frontier {

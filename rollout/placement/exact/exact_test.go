@@ -22,7 +22,7 @@ import (
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "of the clusters; 0 draws one")
-	clusters = flag.Int("clusters", 1500, "random clusters to compare on")
+	clusters = flag.Int("clusters", 3000, "random clusters to compare on")
 )
 
 func TestMain(m *testing.M) {
@@ -65,11 +65,11 @@ type spoil struct {
 }
 
 // compare draws a cluster from the seed and compares.
-func compare(t *testing.T, seed uint64, y *tally, spoiled spoil) {
+func compare(t *testing.T, s *scheduler, seed uint64, y *tally, spoiled spoil) {
 	t.Helper()
 	d := dice{Rand: rand.New(rand.NewPCG(seed, 1))}
 	w := newWorld(d)
-	cluster, err := kube.Cluster(w.nodes, w.pods, w.namespaces, nil)
+	cluster, err := kube.Cluster(w.nodes, w.pods, namespaces(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,8 @@ func compare(t *testing.T, seed uint64, y *tally, spoiled spoil) {
 	if answer.Most != answer.Count {
 		y.coupled++
 	}
-	u := subject{t: t, w: w, s: newScheduler(t, w), seed: seed, answer: answer, y: y}
+	u := subject{t: t, w: w, s: s, seed: seed, answer: answer, y: y}
+	s.enter(t, w)
 	u.follow()
 	for range 2 {
 		u.order(func(open []string) string { return pick(d, open...) })
@@ -201,8 +202,9 @@ func seed(t *testing.T) uint64 {
 func TestScheduler(t *testing.T) {
 	first := seed(t)
 	y := tally{reasons: map[string]int{}}
+	s := newScheduler(t)
 	for i := range *clusters {
-		compare(t, first+uint64(i), &y, spoil{})
+		compare(t, s, first+uint64(i), &y, spoil{})
 	}
 	var reasons strings.Builder
 	for _, r := range slices.Sorted(maps.Keys(y.reasons)) {

@@ -7,16 +7,17 @@ import (
 )
 
 // most is how many clusters a difference may take to be found.
-const most = 1500
+const most = 3000
 
 // TestDifferencesAreFound makes ours another scheduler, by as little as can be, and wants that to be noticed.
 func TestDifferencesAreFound(t *testing.T) {
 	first := seed(t)
+	stock := newScheduler(t)
 	f := func(what string, s spoil) {
 		t.Run(what, func(t *testing.T) {
 			y := tally{reasons: map[string]int{}}
 			for i := range most {
-				if compare(t, first+uint64(i), &y, s); y.unfollowed > 0 {
+				if compare(t, stock, first+uint64(i), &y, s); y.unfollowed > 0 {
 					t.Logf("%s: noticed in cluster %d: %s", what, i+1, y.first[0])
 					return
 				}

@@ -29,14 +29,15 @@ type scheduler struct {
 	nominated map[string][]fwk.PodInfo
 }
 
-func newScheduler(t *testing.T, w *world) *scheduler {
+// newScheduler makes one for all worlds: they have the same namespaces, and waiting for an informer takes 100 ms.
+func newScheduler(t *testing.T) *scheduler {
 	t.Helper()
-	objects := make([]runtime.Object, len(w.namespaces))
-	for i, ns := range w.namespaces {
-		objects[i] = ns
+	var objects []runtime.Object
+	for _, ns := range namespaces() {
+		objects = append(objects, ns)
 	}
 	informerFactory := informers.NewSharedInformerFactory(fake.NewClientset(objects...), 0)
-	s := &scheduler{nodes: w.nodes, nominated: map[string][]fwk.PodInfo{}, SharedLister: cache.NewSnapshot(nil, w.nodes)}
+	s := &scheduler{}
 	plugged := defaults.PluginsV1.DeepCopy()
 	plugged.MultiPoint.Enabled = slices.DeleteFunc(plugged.MultiPoint.Enabled, func(p config.Plugin) bool {
 		return p.Name == names.DynamicResources || p.Name == names.DefaultPreemption
@@ -51,16 +52,23 @@ func newScheduler(t *testing.T, w *world) *scheduler {
 	informerFactory.Start(t.Context().Done())
 	informerFactory.WaitForCacheSync(t.Context().Done())
 	s.framework = f
-	for _, p := range w.pods {
-		if p.Spec.NodeName == "" {
-			info, err := framework.NewPodInfo(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.nominated[p.Status.NominatedNodeName] = append(s.nominated[p.Status.NominatedNodeName], info)
-		}
-	}
 	return s
+}
+
+// enter turns to a world.
+func (s *scheduler) enter(t *testing.T, w *world) {
+	t.Helper()
+	s.nodes, s.nominated = w.nodes, map[string][]fwk.PodInfo{}
+	for _, p := range w.pods {
+		if p.Spec.NodeName != "" {
+			continue
+		}
+		info, err := framework.NewPodInfo(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.nominated[p.Status.NominatedNodeName] = append(s.nominated[p.Status.NominatedNodeName], info)
+	}
 }
 
 // ask says of each node why the scheduler refuses it; nil where it lets the pod pass.

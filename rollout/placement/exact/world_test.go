@@ -19,10 +19,9 @@ const (
 
 // world is a random cluster and the pod that is to be placed in it.
 type world struct {
-	nodes      []*corev1.Node
-	pods       []*corev1.Pod
-	namespaces []*corev1.Namespace
-	pod        *corev1.Pod
+	nodes []*corev1.Node
+	pods  []*corev1.Pod
+	pod   *corev1.Pod
 }
 
 // dice draws; roomy worlds have nodes with much room, and new pods that ask little: where coupling decides.
@@ -36,18 +35,26 @@ func (d dice) chance(p float64) bool { return d.Float64() < p }
 
 func pick[T any](d dice, of ...T) T { return of[d.IntN(len(of))] }
 
+// namespaces are the same in all worlds.
+func namespaces() []*corev1.Namespace {
+	var out []*corev1.Namespace
+	for _, name := range []string{"x", "y"} {
+		out = append(out, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"team": name}}})
+	}
+	return out
+}
+
 // newWorld draws a world. Each has its own habits, so that rare combinations come with frequent ones of other things.
 func newWorld(d dice) *world {
 	w := &world{}
 	d.roomy = d.chance(0.7)
-	for _, name := range []string{"x", "y"} {
-		w.namespaces = append(w.namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"team": name}}})
-	}
 	for i := range 1 + d.IntN(8) {
 		n := d.node(i)
 		if d.roomy {
 			n.Spec.Unschedulable = false
-			n.Spec.Taints = nil
+			if d.chance(0.6) {
+				n.Spec.Taints = nil
+			}
 			n.Status.Allocatable[corev1.ResourceCPU], n.Status.Allocatable[corev1.ResourceMemory] = resource.MustParse("16"), resource.MustParse("64Gi")
 			n.Status.Allocatable[corev1.ResourcePods] = *resource.NewQuantity(int64(5+d.IntN(5)), resource.DecimalSI)
 			n.Status.Allocatable[gpu] = *resource.NewQuantity(int64(4+d.IntN(5)), resource.DecimalSI)
