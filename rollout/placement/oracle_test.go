@@ -294,3 +294,45 @@ func TestOracle(t *testing.T) {
 	}
 	t.Logf("%d clusters; the order matters in %d, of which Most is the most there can be in %d; %d not searched to the end", clusters, matters, best, open)
 }
+
+// TestTwoSpreads is the oracle where two spread constraints count the shape, the case that orderFree has the longest word for:
+// worlds of their own, since few of the others come to it.
+func TestTwoSpreads(t *testing.T) {
+	first := rand.Uint64() >> 16
+	t.Logf("seeds from %d", first)
+	matters, free := 0, 0
+	const clusters = 3000
+	for seed := first; seed < first+clusters; seed++ {
+		r := rand.New(rand.NewPCG(seed, 0))
+		var c Cluster
+		for i := range 3 + r.IntN(3) {
+			labels := map[string]string{"zone": string('a' + rune(r.IntN(2))), "rack": string('1' + rune(r.IntN(3))), "host": fmt.Sprint("n", i)}
+			c.Nodes = append(c.Nodes, Node{Name: fmt.Sprint("n", i), Labels: labels, Allocatable: Resources{"gpu": int64(r.IntN(4)), Pods: 20}})
+		}
+		for i := range r.IntN(5) {
+			c.Pods = append(c.Pods, Pod{Name: fmt.Sprint("p", i), Node: fmt.Sprint("n", r.IntN(len(c.Nodes))), Shape: Shape{Namespace: "x", Labels: map[string]string{"app": "a"}}})
+		}
+		spread := func(keys ...string) Spread {
+			return Spread{TopologyKey: keys[r.IntN(len(keys))], MaxSkew: int32(1 + r.IntN(2)), MinDomains: int32(r.IntN(4)), Selector: app("a")}
+		}
+		s := Shape{Namespace: "x", Labels: map[string]string{"app": "a"}, Requests: Resources{"gpu": 1}, Spread: []Spread{spread("zone", "rack"), spread("host", "host", "rack")}}
+		fewest, most := (&oracle{c, s}).ends()
+		a := fit(t, c, s)
+		require.False(t, a.AtLeast, "seed %d", seed)
+		require.Equal(t, fewest, a.Count, "seed %d: %+v", seed, a)
+		require.LessOrEqual(t, a.Most, most, "seed %d: %+v", seed, a)
+		if fewest != most {
+			matters++
+		}
+		snapshot, err := NewSnapshot(c)
+		require.NoError(t, err)
+		p := newProblem(snapshot, &s)
+		if trial := p.try(p.candidates(), unlimited); trial.total > 0 && trial.orderFree() {
+			free++
+			require.Equal(t, fewest, most, "seed %d", seed)
+		}
+	}
+	t.Logf("%d clusters; the order matters in %d, orderFree says that it does not in %d", clusters, matters, free)
+	require.Positive(t, matters)
+	require.Positive(t, free)
+}

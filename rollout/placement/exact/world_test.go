@@ -69,7 +69,7 @@ func newWorld(d dice) *world {
 		}
 		p.Spec.NodeName = pick(d, w.nodes...).Name
 		switch {
-		case d.chance(0.1):
+		case d.chance(0.2):
 			p.DeletionTimestamp = &metav1.Time{}
 		case d.chance(0.05):
 			p.Spec.NodeName, p.Status.NominatedNodeName = "", p.Spec.NodeName
@@ -242,7 +242,7 @@ func (d dice) spread() corev1.TopologySpreadConstraint {
 	if d.chance(0.2) {
 		c.MinDomains = new(int32(1 + d.IntN(4)))
 	}
-	if d.chance(0.3) {
+	if d.chance(0.5) {
 		c.NodeAffinityPolicy = new(pick(d, corev1.NodeInclusionPolicyIgnore, corev1.NodeInclusionPolicyHonor))
 	}
 	if d.chance(0.3) {
