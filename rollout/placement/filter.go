@@ -61,6 +61,9 @@ func order(a, b string) int {
 // refusal reports whether the node is no place for the shape whatever room it has, and why, by the order of the scheduler's
 // plugins.
 func (p *problem) refusal(h *host) (why, bool) {
+	if p.shape.unnamed(h.Node) {
+		return why{text: NoNodeAffinity}, true
+	}
 	if h.Unschedulable && !p.shape.tolerates(Taint{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"}) {
 		return why{text: Unschedulable}, true
 	}

@@ -81,6 +81,21 @@ func (s *Shape) wants(n *Node) bool {
 	return false
 }
 
+// unnamed reports whether every term of the node affinity is about nodes by name, and none about this one: the scheduler's
+// NodeAffinity leaves such nodes out (PreFilter) before any plugin looks at them.
+func (s *Shape) unnamed(n *Node) bool {
+	if s.NodeAffinity == nil {
+		return false
+	}
+	for i := range s.NodeAffinity.Terms {
+		other := slices.ContainsFunc(s.NodeAffinity.Terms[i].Name, func(r Requirement) bool { return r.Operator == In && r.Values[0] != n.Name })
+		if !other {
+			return false
+		}
+	}
+	return len(s.NodeAffinity.Terms) > 0
+}
+
 // tolerates is Toleration.ToleratesTaint.
 func (s *Shape) tolerates(taint Taint) bool {
 	for i := range s.Tolerations {

@@ -87,6 +87,7 @@ func (s *scheduler) ask(ctx context.Context, t *testing.T, pod *corev1.Pod, boun
 			continue
 		}
 		if !result.AllNodes() && !result.NodeNames.Has(n.Name) {
+			// The scheduler's words are "node(s) didn't satisfy plugin(s) [NodeAffinity]".
 			out[n.Name] = []string{"node(s) didn't match Pod's node affinity/selector"}
 			continue
 		}
