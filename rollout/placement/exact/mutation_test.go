@@ -12,7 +12,7 @@ const most = 3000
 // TestDifferencesAreFound makes ours another scheduler, by as little as can be, and wants that to be noticed. (A spread selector
 // that is absent may as well select everything: both count nobody, so that mutation is none.)
 func TestDifferencesAreFound(t *testing.T) {
-	first := *seedFlag // drawn anew, the rarest (one cluster in 500) would be missed in one run of 500
+	first := *seedFlag // drawn anew, the rarest (one cluster in 2,000) would be missed now and then
 	if first == 0 {
 		first = 7
 	}
