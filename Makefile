@@ -99,6 +99,10 @@ test-kpa-exact: ## Drive Knative's own autoscaler and scaler/kpa through the sam
 test-vpa-exact: ## Hold recommender/vpa to the VPA's own code on fuzzed streams: streams, comparisons, differences; two minutes (TEST_FLAGS="-seed 7 -streams 100")
 	$(GO) -C recommender/vpa/exact test . -count=1 -timeout 40m -v $(TEST_FLAGS)
 
+.PHONY: test-placement-exact
+test-placement-exact: ## Hold rollout/placement to the stock scheduler's filters on random clusters, and see that differences are found; five minutes (TEST_FLAGS="-seed 7 -clusters 100")
+	$(GO) -C rollout/placement/exact test . -count=1 -timeout 40m -v $(TEST_FLAGS)
+
 ##@ Measure
 
 .PHONY: bench-loop

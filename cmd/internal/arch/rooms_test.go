@@ -81,6 +81,8 @@ func rooms() table {
 		{"rollout/judge", core, nil},
 		{"rollout/route", core, nil},
 		{"rollout/traffic", edge, []string{"rollout/route"}},
+		{"rollout/placement", core, nil},
+		{"rollout/placement/kube", edge, []string{"rollout/placement"}},
 
 		{"internal/svgplot", core, nil},
 
