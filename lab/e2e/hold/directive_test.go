@@ -3,6 +3,7 @@ package hold
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -30,10 +31,12 @@ type directive struct {
 func directives() map[string]directive {
 	all := map[string]directive{
 		"deploy":           {true, deploy},
+		"canary":           {true, canary},
 		"hold":             {true, hold},
 		"rest":             {true, rest},
 		"abort":            {true, abort},
 		"promote":          {true, promote},
+		"remember":         {false, remember},
 		"release":          {true, release},
 		"template":         {true, newTemplate},
 		"pause":            {true, paused(true)},
@@ -42,6 +45,7 @@ func directives() map[string]directive {
 		"patch":            {true, patchInput},
 		"apply":            {true, apply},
 		"kubectl":          {true, kubectl},
+		"undo":             {true, undo},
 		"says":             {false, kubectl},
 		"delete-pod":       {true, deletePod},
 		"scale-replicaset": {true, scaleReplicaSet},
@@ -52,9 +56,7 @@ func directives() map[string]directive {
 		"statefulset":      {true, workloadOf("statefulset")},
 		"daemonset":        {true, workloadOf("daemonset")},
 	}
-	for name, d := range serviceDirectives() {
-		all[name] = d
-	}
+	maps.Copy(all, serviceDirectives())
 	return all
 }
 
@@ -76,16 +78,22 @@ func text(t *testing.T, d *datadriven.TestData, key, otherwise string) string {
 
 func deploy(t *testing.T, p *player, d *datadriven.TestData) string {
 	t.Helper()
+	p.start(t, d)
+	p.watch.begin() // the last scenario's pods are not this one's dead
+	return ""
+}
+
+// start applies a fresh Deployment and waits until its pods are available.
+func (p *player) start(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
 	p.fresh(t)
 	p.kind, p.replicas, p.own, p.gpus = "deployment", 8, 0, 1
 	argument(t, d, "replicas", &p.replicas)
 	argument(t, d, "min-ready", &p.own)
 	p.bystander = d.HasArg("bystander")
-	_, err := p.c.Cluster().Run(t.Context(), "apply", "-f", p.manifest(t, text(t, d, "version", "v1"), d.Input))
+	_, err := p.c.Cluster().Run(t.Context(), "apply", "-f", p.manifest(t, "v1", d.Input))
 	require.NoError(t, err)
 	p.settle(t)
-	p.watch.begin() // the last scenario's pods are not this one's dead
-	return ""
 }
 
 func workloadOf(kind string) func(*testing.T, *player, *datadriven.TestData) string {
@@ -115,6 +123,23 @@ func hold(t *testing.T, p *player, d *datadriven.TestData) string {
 	return ""
 }
 
+// canary is deploy, pause, template, hold and rest: a fresh Deployment in mid-hold. What died on the way there is left out.
+func canary(t *testing.T, p *player, d *datadriven.TestData) string {
+	t.Helper()
+	to := text(t, d, "version", "v2")
+	p.start(t, d)
+	p.merge(t, "a-person", map[string]any{"paused": true})
+	p.merge(t, "a-person", map[string]any{"template": p.template(to)})
+	hold(t, p, d)
+	p.settle(t)
+	if d.HasArg("rest") {
+		p.assert(t, p.fields(true, held))
+		p.settle(t)
+	}
+	p.watch.begin()
+	return ""
+}
+
 func rest(t *testing.T, p *player, _ *datadriven.TestData) string {
 	t.Helper()
 	p.assert(t, p.fields(true, held))
@@ -132,11 +157,31 @@ func abort(t *testing.T, p *player, d *datadriven.TestData) string {
 	return ""
 }
 
+// promote takes what was judged; with if-remembered, only if the Deployment is still as it was.
 func promote(t *testing.T, p *player, d *datadriven.TestData) string {
 	t.Helper()
 	argument(t, d, "surge", &p.surge)
 	argument(t, d, "unavailable", &p.out)
-	p.assert(t, p.fields(false, p.own))
+	if !d.HasArg("if-remembered") {
+		p.assert(t, p.fields(false, p.own))
+		return ""
+	}
+	raw, err := json.Marshal(map[string]any{
+		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": name, "resourceVersion": p.remembered}, "spec": p.fields(false, p.own),
+	})
+	require.NoError(t, err)
+	if err := p.tryPatch(t, types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: manager, Force: new(true)}); err != nil {
+		return p.plain(err.Error()) + "\n"
+	}
+	return ""
+}
+
+// remember keeps the version of the object that the judge has seen.
+func remember(t *testing.T, p *player, _ *datadriven.TestData) string {
+	t.Helper()
+	d, err := p.c.Client.AppsV1().Deployments(p.namespace).Get(t.Context(), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	p.remembered = d.ResourceVersion
 	return ""
 }
 
@@ -237,6 +282,14 @@ func kubectl(t *testing.T, p *player, d *datadriven.TestData) string {
 	return out
 }
 
+// undo is what people do when they see something go wrong.
+func undo(t *testing.T, p *player, _ *datadriven.TestData) string {
+	t.Helper()
+	_, err := p.c.Cluster().Run(t.Context(), "-n", p.namespace, "rollout", "undo", p.kind+"/"+name)
+	require.NoError(t, err)
+	return ""
+}
+
 // pods are those of a version that are not terminating.
 func (p *player) pods(t *testing.T, of string) []corev1.Pod {
 	t.Helper()
@@ -331,7 +384,7 @@ func fields(t *testing.T, p *player, _ *datadriven.TestData) string {
 		var tree struct {
 			Spec map[string]json.RawMessage `json:"f:spec"`
 		}
-		require.NoError(t, json.Unmarshal(m.FieldsV1.Raw, &tree))
+		require.NoError(t, json.Unmarshal(m.FieldsV1.GetRawBytes(), &tree))
 		if _, ok := tree.Spec["f:minReadySeconds"]; ok {
 			owners = append(owners, fmt.Sprintf("%s (%s)", m.Manager, m.Operation))
 		}

@@ -197,20 +197,25 @@ func gates(t *testing.T, p *player, d *datadriven.TestData) string {
 	if opening {
 		state = corev1.ConditionTrue
 	}
-	for _, pod := range p.pods(t, "") {
-		if n == 0 || len(pod.Spec.ReadinessGates) == 0 || closed(&pod) != opening {
-			continue
-		}
-		patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":%q,"status":%q,"lastTransitionTime":%q}]}}`, gate, state, time.Now().UTC().Format(time.RFC3339))
-		_, err := p.c.Client.CoreV1().Pods(p.namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-		require.NoError(t, err)
-		n--
+	for range n { // one by one: the next pod may come only when the one before is available
+		var chosen corev1.Pod
 		poll(t, time.Minute, func() (string, bool) {
-			now, err := p.c.Client.CoreV1().Pods(p.namespace).Get(t.Context(), pod.Name, metav1.GetOptions{})
+			for _, pod := range p.pods(t, "") {
+				if len(pod.Spec.ReadinessGates) > 0 && (opening && closed(&pod) || !opening && network.Ready(&pod)) {
+					chosen = pod
+					return "", true
+				}
+			}
+			return "no pod has such a gate", false
+		})
+		patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":%q,"status":%q,"lastTransitionTime":%q}]}}`, gate, state, time.Now().UTC().Format(time.RFC3339))
+		_, err := p.c.Client.CoreV1().Pods(p.namespace).Patch(t.Context(), chosen.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		require.NoError(t, err)
+		poll(t, time.Minute, func() (string, bool) {
+			now, err := p.c.Client.CoreV1().Pods(p.namespace).Get(t.Context(), chosen.Name, metav1.GetOptions{})
 			return "the gate's pod has not changed", err == nil && network.Ready(now) == opening
 		})
 	}
-	require.Zero(t, n, "gates are missing")
 	return ""
 }
 
