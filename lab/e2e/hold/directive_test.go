@@ -185,13 +185,17 @@ func remember(t *testing.T, p *player, _ *datadriven.TestData) string {
 	return ""
 }
 
-// release gives the fields up: without values=restored, by applying none of them.
+// release gives the fields up by applying none of them: as they are; with applied, after applying the user's values; with patched,
+// after a merge patch with the user's values, whose manager is another one to the API server, as its operation is another.
 func release(t *testing.T, p *player, d *datadriven.TestData) string {
 	t.Helper()
-	if d.HasArg("restored") {
-		spec := p.fields(false, p.own)
-		spec["strategy"] = map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxSurge": "25%", "maxUnavailable": "25%"}}
+	spec := p.fields(false, p.own)
+	spec["strategy"] = map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxSurge": "25%", "maxUnavailable": "25%"}}
+	switch {
+	case d.HasArg("applied"):
 		p.assert(t, spec)
+	case d.HasArg("patched"):
+		p.merge(t, manager, spec)
 	}
 	p.assert(t, nil)
 	return ""
