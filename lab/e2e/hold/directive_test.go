@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -219,11 +220,13 @@ func paused(yes bool) func(*testing.T, *player, *datadriven.TestData) string {
 func scale(t *testing.T, p *player, d *datadriven.TestData) string {
 	t.Helper()
 	said := ""
-	for i, a := range d.CmdArgs {
+	sizes := slices.DeleteFunc(slices.Clone(d.CmdArgs), func(a datadriven.CmdArg) bool { return a.Key == racing })
+	for i, a := range sizes {
 		n, err := strconv.Atoi(a.Key)
 		require.NoError(t, err)
 		p.merge(t, "an-autoscaler", map[string]any{"replicas": n})
-		if i+1 < len(d.CmdArgs) {
+		p.replicas = n
+		if i+1 < len(sizes) {
 			said += fmt.Sprintf("at %d: %s\n", n, p.settle(t))
 		}
 	}

@@ -9,10 +9,15 @@
 // Directives (directive.go):
 //
 //	deploy [replicas=8] [min-ready=0] [gpus=1]     a new Deployment by kubectl apply, all pods Ready and available
+//	canary surge=S unavailable=U [rest] [version=v2]  deploy, pause, template and hold in one
 //	hold surge=S unavailable=U [template=v2]       one server-side apply by the rollout's field manager: unpaused, minReadySeconds a day
 //	rest                                           the same fields, paused
 //	template v3 | pause | resume | scale 3 8       one field, by a person
+//	undo                                           kubectl rollout undo
 //	abort [unavailable=0] | promote                one patch: old template and/or the user's minReadySeconds
+//	remember, promote if-remembered                the same on the condition that the object has not changed since
+//	release [applied] [patched]                    gives the fields up by applying none
+//	fields                                         the held fields and the owner of minReadySeconds
 //	patch                                          the input as a merge patch
 //	apply [version=v2] [server-side] [force]       the user's manifest, with the input's fields in its spec, by kubectl
 //	kubectl …                                      what kubectl says
@@ -20,9 +25,11 @@
 //	stop NAME, start NAME                          a component of the control plane
 //	status | endpoints | disruptions | evict v2    what is reported of the Deployment, its Service and its PodDisruptionBudget
 //	gates N                                        opens the readiness gate of N more pods
-//	autoscale … | await-replicas N                 an HPA on an external metric (hpa)
-//	statefulset, daemonset, partition N            the other workloads
+//	autoscale metric=80, metric 60, await-replicas an HPA on an external metric, and what it makes of it
+//	statefulset, daemonset                         the other workloads
 //
 // A line that says "v1 6/6 v2 3/3, 6 available" stands for six pods of version v1, all Ready, three of v2, all Ready, and six
-// available in the Deployment's status. "died" names the pods that were deleted since the directive began.
+// available in the Deployment's status. "died" names the pods that were deleted since the directive began. "at least N Ready" is a
+// bound: more is as good. A directive that is marked racing has an outcome for which two controllers race; of it only what holds
+// whoever wins is compared, and the log has the rest.
 package hold

@@ -91,7 +91,7 @@ func broken(version string) bool { return strings.HasSuffix(version, "broken") }
 
 // template is a version's pod template.
 func (p *player) template(version string) map[string]any {
-	annotations := map[string]any{}
+	annotations := map[string]any{"prometheus.io/scrape": "true", "prometheus.io/port": strconv.Itoa(port)}
 	if !p.bystander {
 		annotations[kubelet.SimulateAnnotation] = fmt.Sprintf("{startup: 1s, version: %s, faultHealth: %t}", version, broken(version))
 	}

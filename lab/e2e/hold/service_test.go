@@ -238,9 +238,9 @@ kind: MetricRule
 metadata: {name: hold-demand}
 spec:
   metric: %s
-  expr: label_replace(vector(%s), "namespace", %q, "", "")
+  expr: sum by (namespace) (vllm:num_requests_waiting{namespace=%q}) * 0 + %s
   external: {}
-`, demand, value, p.namespace)
+`, demand, p.namespace, value)
 	path := filepath.Join(t.TempDir(), "rule.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(rule), 0o600))
 	_, err := p.c.Cluster().Run(t.Context(), "apply", "-f", path)
