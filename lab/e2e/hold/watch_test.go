@@ -127,13 +127,10 @@ func (w *watch) account() (text string, last time.Duration) {
 	return fmt.Sprintf("died: %s; at least %d Ready", strings.Join(parts, ", "), w.least), last
 }
 
-// podState is what a person would say of a pod.
+// podState tells whether a pod served. Where one that did not had got to by then is a matter of milliseconds.
 func podState(pod *corev1.Pod) string {
-	switch {
-	case network.Ready(pod):
+	if network.Ready(pod) {
 		return "Ready"
-	case pod.Spec.NodeName == "":
-		return "Pending"
 	}
 	return "not Ready"
 }
