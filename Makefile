@@ -21,6 +21,8 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 TEST_FLAGS ?=
 LINT_FLAGS ?=
+# Whether test-browser fails without a browser (require) or says so and goes on (fetch).
+TEST_BROWSER ?= require
 # A directory of traces for the benchmarks that take one.
 TRACES ?=
 
@@ -41,6 +43,7 @@ build: ## Build the commands into bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
+test: TEST_BROWSER = fetch
 test: test-unit test-browser test-e2e ## Run every test: unit, scenario, in a browser and end to end
 
 .PHONY: test-unit
@@ -59,7 +62,11 @@ test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the co
 
 .PHONY: test-browser
 test-browser: ## Look at the reports' pages in headless Chromium (Debian's package, fetched once if there is none); half a minute
-	HEADROOM_TEST_BROWSER=1 $(GO) test ./recommender/report -count=1 -run TestBrowser $(TEST_FLAGS)
+	HEADROOM_TEST_BROWSER=$(TEST_BROWSER) $(GO) test ./recommender/report -count=1 -run TestBrowser $(TEST_FLAGS)
+
+.PHONY: test-rollout-faults
+test-rollout-faults: ## Play 500 random schedules of faults to a rollout in virtual time; a minute (HEADROOM_SEED=N repeats one)
+	HEADROOM_FAULTS=all $(GO) test ./rollout/simulate -count=1 -v -run 'TestFaults$$' $(TEST_FLAGS)
 
 .PHONY: test-faults
 test-faults: build ## Run the faults that are too heavy for test-e2e: 2,000 pods replaced at once, a rule on 10⁶ series; five minutes
@@ -122,6 +129,10 @@ bench-forecast: ## Score the demand forecasts against last value, with coverage;
 .PHONY: bench-recommender
 bench-recommender: ## Hold the recommender to the VPA's library: what a container costs, and the fit on TRACES=DIR, else synthetic; 10 minutes (BENCH_FLAGS="-only scale|accuracy|gpu -short")
 	TRACES=$(abspath $(TRACES)) $(GO) -C bench/recommender run . -results $(CURDIR)/bench/results $(BENCH_FLAGS)
+
+.PHONY: bench-rollout
+bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; 3 minutes (BENCH_FLAGS="-only judge|plan -short")
+	$(GO) run ./bench/rollout $(BENCH_FLAGS)
 
 ##@ Keep tidy
 

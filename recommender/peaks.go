@@ -101,7 +101,7 @@ func (p *peaks) try(window, hold int, risk, tail float64) peakFit {
 	f.upper = now + max(0, byHowMuch*math.Log(often/tail))
 	if tried > 0 {
 		f.mean = said/tried + f.margin
-		f.lower = min(now, now+c.need(tail))
+		f.lower = min(now, now+c.need(tail)-1) // what counts as a level more is less than that
 		f.upper = max(f.upper, now+c.need(1-tail))
 	}
 	return f

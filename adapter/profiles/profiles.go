@@ -196,6 +196,10 @@ func unit(name string) string {
 		return "GPUs"
 	case name == "gpu_mig_instances":
 		return "instances"
+	case name == "inference_engines":
+		return "engines"
+	case strings.HasSuffix(name, "_tokens"):
+		return "tokens"
 	}
 	return "requests"
 }

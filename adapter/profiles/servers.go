@@ -15,6 +15,8 @@ func vllm(b *builder) {
 	// The second name is that of releases before 0.10; some in between expose both.
 	b.add("preemptions_per_second", rareRate("vllm:num_preemptions_total"))
 	b.add("kv_cache_usage_percent", percent("vllm:kv_cache_usage_perc")+" or "+percent("vllm:gpu_cache_usage_perc"))
+	// One for each data-parallel rank. The recommender reads the labels, which say how large the cache is: the series is kept for this rule.
+	b.addPods("inference_engines", "count by ($by) (vllm:cache_config_info)")
 }
 
 // sglang reads SGLang's metrics (python/sglang/srt/metrics/collector.py); they need --enable-metrics.
@@ -27,6 +29,8 @@ func sglang(b *builder) {
 	b.add("tokens_per_second", sumRate("sglang:generation_tokens_total"))
 	b.add("preemptions_per_second", rareRate("sglang:num_retracted_requests_total"))
 	b.add("kv_cache_usage_percent", percent("sglang:token_usage"))
+	// Each rank of a tensor-parallel engine says the whole.
+	b.addPods("kv_cache_capacity_tokens", "max by ($by) (sglang:max_total_num_tokens)")
 }
 
 // tgi reads Text Generation Inference's metrics (router/src/infer, router/src/server.rs). Its counters bear no _total.
@@ -60,6 +64,8 @@ func triton(b *builder) {
 	// Of the TensorRT-LLM backend.
 	b.add("requests_in_flight", sum(`nv_trt_llm_request_metrics{request_type="active"}`))
 	b.add("kv_cache_usage_percent", percent(`nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction"}`))
+	const blocks = "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="
+	b.addPods("kv_cache_capacity_tokens", "max by ($by) ("+blocks+`"max"}) * max by ($by) (`+blocks+`"tokens_per"})`)
 }
 
 // rayServe reads the metrics of Ray Serve's replicas (python/ray/serve/_private/replica.py), which count where the work is

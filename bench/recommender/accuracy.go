@@ -79,7 +79,11 @@ func judge(ctx context.Context, s *series, all []setting) ([]score, error) {
 		if risk == 0 {
 			risk = recommender.DefaultPolicy(s.resource).Risk
 		}
-		scores[j] = scoreOf(s, r, risk)
+		hold := setting.hold
+		if hold == 0 {
+			hold = recommender.DefaultPolicy(s.resource).Hold
+		}
+		scores[j] = scoreOf(s, r, risk, hold)
 	}
 	return scores, nil
 }

@@ -28,8 +28,9 @@ type policy interface {
 type setting struct {
 	group string // of what it is: "VPA", "fixed", …
 	name  string
-	risk  float64 // its own, where it has one; what was needed is scored by it
-	named bool    // told by name in the tables
+	risk  float64       // its own, where it has one; what was needed is scored by it
+	hold  time.Duration // for how long it claims an interval; 0 for the default estimator's default
+	named bool          // told by name in the tables
 	make  func(recommender.Resource) policy
 }
 
@@ -41,6 +42,7 @@ const (
 	groupKRR   = "KRR"
 	groupFixed = "fixed"
 	groupOurs  = "headroom"
+	groupHeld  = "headroom held" // the default estimator with a longer hold
 )
 
 // window recommends a quantile of what it saw in a window, times a factor.

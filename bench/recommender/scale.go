@@ -190,7 +190,7 @@ func (s size) each(f func(i int) error) error {
 
 // round times each operation once. What fails is not tried again.
 func (s size) round(c contestant, f fleet, to *cost, in *stream, minute int) {
-	now := in.at(minute + timed)
+	now := in.at(minute + timed - 1) // within the hour: its end is the next sample's, where its cost is counted
 	h := s.hour(in, minute)
 	to.time(sampling, func() (int, error) { return s.samples(f, in, minute, h) })
 	to.time(recommending, func() (int, error) {

@@ -27,7 +27,7 @@ func (s score) compared() [4]float64 {
 }
 
 // scoreOf measures a replay from the warm-up's end.
-func scoreOf(s *series, r *replayed, risk float64) score {
+func scoreOf(s *series, r *replayed, risk float64, hold time.Duration) score {
 	from := s.index(s.warmUp())
 	out := score{kills: float64(r.kills)}
 	var known, sized, under, slack, used, excess float64
@@ -63,7 +63,7 @@ func scoreOf(s *series, r *replayed, risk float64) score {
 		out.changes = math.NaN()
 	}
 	out.up, out.down = follow(s, r)
-	out.covered, out.width = coverage(s, r, risk)
+	out.covered, out.width = coverage(s, r, risk, s.index(hold))
 	return out
 }
 
@@ -86,8 +86,7 @@ func needed(s *series, from, to int, risk float64) float64 {
 }
 
 // coverage says how many of the intervals that were claimed held what was needed in the time that they are about.
-func coverage(s *series, r *replayed, risk float64) (covered, width float64) {
-	hold := s.index(recommender.DefaultPolicy(s.resource).Hold)
+func coverage(s *series, r *replayed, risk float64, hold int) (covered, width float64) {
 	var held, asked float64
 	var widths []float64
 	for _, g := range r.advices {

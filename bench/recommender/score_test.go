@@ -104,7 +104,7 @@ func TestScoreAgainstOracle(t *testing.T) {
 	for seed := range uint64(200) {
 		s, r := random(rand.New(rand.NewPCG(seed, 1)))
 		risk := float64(seed%5) / 10
-		got, want := scoreOf(s, r, risk), oracle(s, r, risk)
+		got, want := scoreOf(s, r, risk, recommender.DefaultPolicy(s.resource).Hold), oracle(s, r, risk)
 		for k, field := range got.fields() {
 			if w := *want.fields()[k]; math.IsNaN(w) {
 				require.True(t, math.IsNaN(*field), "seed %d, field %d: %v, want unknown", seed, k, *field)
@@ -221,8 +221,8 @@ func TestProtocol(t *testing.T) {
 		}
 	}
 	assert.True(t, math.IsNaN(r.requests[1439]))
-	assert.InDelta(t, 2.0/2, scoreOf(s, r, 0.02).changes, 1e-9, "the first one is no change")
-	assert.InDelta(t, 1.0/48, scoreOf(s, r, 0.02).unsized, 1e-9)
+	assert.InDelta(t, 2.0/2, scoreOf(s, r, 0.02, time.Hour).changes, 1e-9, "the first one is no change")
+	assert.InDelta(t, 1.0/48, scoreOf(s, r, 0.02, time.Hour).unsized, 1e-9)
 }
 
 // TestKill: a peak above the request is a kill; what was measured is the request, and it starts again with what is recommended

@@ -54,12 +54,15 @@ func (c *cluster) sampled(ctx context.Context, t require.TestingT, resource stri
 }
 
 // TestResourceRecommendation has one written by a person, and one that the namespace asks for, of services with GPUs: their use comes
-// from the agents, through the adapter's query API.
+// from the agents, what their vLLM says of itself from its metrics, both through the adapter's query API. There is no history of hours
+// here: what is recommended after some, the tests of recommender/kube show.
 func TestResourceRecommendation(t *testing.T) {
 	t.Parallel()
 	ctx, namespace := t.Context(), shared.namespace(t)
-	const spec = "{startup: 0s, slots: 8, serviceTime: 200ms}"
-	shared.deploy(t, namespace, inference("chat", spec, 1), inference("other", spec, 1))
+	const spec = "{startup: 0s, slots: 8, serviceTime: 200ms, kvCache: 56Gi}"
+	chat := inference("chat", spec, 1)
+	chat.Spec.Template.Annotations["headroom.dev/model-weights-bytes"] = "16Gi"
+	shared.deploy(t, namespace, chat, inference("other", spec, 1))
 	shared.ready(t, namespace, "app=service", 2)
 	raw, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&v1alpha1.ResourceRecommendation{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: v1alpha1.KindResourceRecommendation},
@@ -104,6 +107,22 @@ func TestResourceRecommendation(t *testing.T) {
 	automatic := told("deployment-other")
 	require.Len(t, automatic.OwnerReferences, 1)
 	assert.Equal(t, "other", automatic.OwnerReferences[0].Name, "it goes with its workload")
+	// One states what no metric tells, and lacks but the hours; of the other the size of the cache, which came from its metrics, is not enough.
+	says := func(name string, texts ...string) {
+		eventually(t, 3*time.Minute, func(t require.TestingT) { // a look each minute
+			r := shared.recommendationOf(ctx, t, namespace, name)
+			require.Len(t, r.Status.Containers, 1)
+			g := r.Status.Containers[0].GPU
+			require.NotNil(t, g)
+			require.Equal(t, "Preallocated", g.Reason, g.Message)
+			require.NotNil(t, g.ReadyAt)
+			for _, text := range texts {
+				require.Contains(t, g.Message, text)
+			}
+		})
+	}
+	says("mine", "vLLM allocates its memory ahead", "the use of its KV-cache is known for ")
+	says("deployment-other", "the cache holds 458752 tokens", "headroom.dev/model-weights-bytes", "headroom.dev/kv-bytes-per-token")
 	_, err = shared.recommendations(namespace).Get(ctx, "deployment-chat", metav1.GetOptions{})
 	assert.True(t, apierrors.IsNotFound(err), "a person has written one")
 }

@@ -89,10 +89,38 @@ func (m *metrics) registerVLLM(to prometheus.Registerer, read func() state) {
 	m.generate = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "vllm:generation_tokens_total", Help: "Number of generation tokens processed.",
 	})
-	to.MustRegister(m.finished, m.latency, m.firstToken, m.prompt, m.generate)
+	to.MustRegister(newCacheConfig(read), m.finished, m.latency, m.firstToken, m.prompt, m.generate)
 	for _, reason := range []string{finishedStop, finishedLength, finishedAbort} {
 		m.finished.WithLabelValues(reason)
 	}
+}
+
+// cacheConfig is vLLM's info metric, whose labels are the fields of its CacheConfig. All are there that say how large the cache is.
+type cacheConfig struct {
+	desc *prometheus.Desc
+	read func() state
+}
+
+func newCacheConfig(read func() state) cacheConfig {
+	return cacheConfig{read: read, desc: prometheus.NewDesc("vllm:cache_config_info", "Information of the LLMEngine CacheConfig",
+		[]string{"block_size", "cache_dtype", "enable_prefix_caching", "gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (c cacheConfig) Describe(to chan<- *prometheus.Desc) { to <- c.desc }
+
+// A block of vLLM has 16 tokens; of an 8B model (32 layers, 8 key-value heads of 128, 2 bytes) each takes 128 KiB.
+const (
+	blockTokens = 16
+	tokenBytes  = 128 << 10
+)
+
+// Collect implements prometheus.Collector.
+func (c cacheConfig) Collect(to chan<- prometheus.Metric) {
+	spec := c.read().spec
+	blocks := int64(spec.KVCache) / (blockTokens * tokenBytes)
+	to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, 1, strconv.Itoa(blockTokens), "auto", "True",
+		strconv.FormatFloat(spec.GPUMemoryUtilization, 'g', -1, 64), "None", strconv.FormatInt(blocks, 10))
 }
 
 // count books one request that ended.

@@ -23,10 +23,13 @@ type Spec struct {
 	Queue       int          `json:"queue"`       // requests that may wait for a slot; more are answered 503
 	GPUMemory   Bytes        `json:"gpuMemory"`   // the weights
 	KVCache     Bytes        `json:"kvCache"`     // the KV cache with every slot busy
-	ErrorRate   float64      `json:"errorRate"`   // share of requests answered 500 after their service, 0 to 1
-	Fault       Fault        `json:"fault"`       // what is wrong with /metrics
-	FaultHealth bool         `json:"faultHealth"` // /health answers 500
-	MetricNames MetricNames  `json:"metricNames"` // which families /metrics has
+	// GPUMemoryUtilization is vLLM's setting, which the metrics tell: a simulated server takes what it uses, not what it is allowed.
+	GPUMemoryUtilization float64 `json:"gpuMemoryUtilization"`
+
+	ErrorRate   float64     `json:"errorRate"`   // share of requests answered 500 after their service, 0 to 1
+	Fault       Fault       `json:"fault"`       // what is wrong with /metrics
+	FaultHealth bool        `json:"faultHealth"` // /health answers 500
+	MetricNames MetricNames `json:"metricNames"` // which families /metrics has
 }
 
 // ReferenceTokens is the number of output tokens that Spec.ServiceTime is for, and of a request that names none.
@@ -88,6 +91,9 @@ func DefaultSpec() Spec {
 		Queue:       64,
 		GPUMemory:   16 << 30,
 		KVCache:     8 << 30,
+
+		GPUMemoryUtilization: 0.92,
+
 		MetricNames: MetricNamesAll,
 	}
 }
@@ -132,7 +138,8 @@ func (s *Spec) fields() map[string]any {
 	return map[string]any{
 		"version": &s.Version, "model": &s.Model, "startup": &s.Startup, "slots": &s.Slots,
 		"serviceTime": &s.ServiceTime, "queue": &s.Queue, "gpuMemory": &s.GPUMemory, "kvCache": &s.KVCache,
-		"errorRate": &s.ErrorRate, "fault": &s.Fault, "faultHealth": &s.FaultHealth, "metricNames": &s.MetricNames,
+		"gpuMemoryUtilization": &s.GPUMemoryUtilization,
+		"errorRate":            &s.ErrorRate, "fault": &s.Fault, "faultHealth": &s.FaultHealth, "metricNames": &s.MetricNames,
 	}
 }
 
@@ -171,6 +178,7 @@ func (s Spec) Validate() error {
 	require(s.Queue >= 0 && s.Queue <= maxQueue, "queue: %d is not in 0 to %d", s.Queue, maxQueue)
 	require(s.GPUMemory >= 0 && s.GPUMemory <= maxBytes, "gpuMemory: %s is not in 0 to %s", s.GPUMemory, maxBytes)
 	require(s.KVCache >= 0 && s.KVCache <= maxBytes, "kvCache: %s is not in 0 to %s", s.KVCache, maxBytes)
+	require(s.GPUMemoryUtilization > 0 && s.GPUMemoryUtilization <= 1, "gpuMemoryUtilization: %g is not above 0 and at most 1", s.GPUMemoryUtilization)
 	require(s.ErrorRate >= 0 && s.ErrorRate <= 1, "errorRate: %g is not in 0 to 1", s.ErrorRate)
 	if err := s.Fault.validate(); err != nil {
 		problems = append(problems, err)

@@ -25,6 +25,7 @@ serviceTime: {median: 120ms, sigma: 0.5}
 queue: 0
 gpuMemory: 15.5
 kvCache: 512Mi
+gpuMemoryUtilization: 0.8
 errorRate: 0.25
 fault: slow:2s
 faultHealth: true
@@ -34,7 +35,8 @@ metricNames: vllm
 	require.Equal(t, Spec{
 		Version: "v2", Model: "llama-3-8b", Startup: Distribution{Median: 3 * time.Second}, Slots: 8,
 		ServiceTime: Distribution{Median: 120 * time.Millisecond, Sigma: 0.5}, GPUMemory: 31 << 29, KVCache: 512 << 20,
-		ErrorRate: 0.25, Fault: "slow:2s", FaultHealth: true, MetricNames: MetricNamesVLLM,
+		GPUMemoryUtilization: 0.8,
+		ErrorRate:            0.25, Fault: "slow:2s", FaultHealth: true, MetricNames: MetricNamesVLLM,
 	}, got)
 }
 
@@ -54,6 +56,7 @@ func TestParseSpecErrors(t *testing.T) {
 		"serviceTime: 0s":                        "serviceTime: 0s is not above 0s",
 		"serviceTime: {median: 1s, sigma: 9}":    "serviceTime: sigma 9 is not in 0 to 3",
 		"serviceTime: {median: 1s, sigma: wide}": "serviceTime: string is no float64",
+		"gpuMemoryUtilization: 92":               "gpuMemoryUtilization: 92 is not above 0 and at most 1",
 		"errorRate: 2":                           "errorRate: 2 is not in 0 to 1",
 		"gpuMemory: lots":                        `gpuMemory: "lots" is no amount of memory`,
 		"gpuMemory: -1Gi":                        "gpuMemory: -1Gi is not in 0 to",
@@ -100,6 +103,9 @@ func TestSpecRoundTrip(t *testing.T) {
 			GPUMemory:   Bytes(rng.Int64N(int64(maxBytes))) >> rng.IntN(50),
 			KVCache:     Bytes(rng.IntN(3)) << 30,
 			ErrorRate:   rng.Float64(),
+
+			GPUMemoryUtilization: 1 - rng.Float64(),
+
 			Fault:       []Fault{FaultNone, FaultHang, FaultSlow + "2s"}[rng.IntN(3)],
 			FaultHealth: rng.IntN(2) == 0,
 			MetricNames: []MetricNames{MetricNamesAll, MetricNamesHTTP, MetricNamesVLLM}[rng.IntN(3)],

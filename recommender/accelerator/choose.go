@@ -105,7 +105,7 @@ func (in Input) fill(a *Advice, c candidate, n need, m Model, known bool) {
 	a.Claim = Claim{Product: in.Model, Size: c.size, Count: 1, Need: int64(math.Ceil(min(n.bytes, float64(c.size.Bytes)))), Consumable: in.Consumable}.YAML()
 	if n.engine != nil {
 		name, _ := n.engine.kind.Setting()
-		a.Settings = []Setting{{Engine: n.engine.kind, Name: name, Now: n.engine.fraction, Recommended: n.engine.setting(c.size, n.kv)}}
+		a.Settings = []Setting{{Engine: n.engine.kind, Name: name, Now: n.engine.now(), Recommended: n.engine.setting(c.size, n.kv)}}
 	}
 	switch {
 	case !c.fits:

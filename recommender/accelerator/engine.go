@@ -44,6 +44,8 @@ type Engine struct {
 	Weights, Working float64
 	// KVBytes is the capacity of the KV-cache; or KVTokens and BytesPerToken say it.
 	KVBytes, KVTokens, BytesPerToken float64
+	// KVSet says that KVBytes was set (vLLM's kv_cache_memory_bytes): then Fraction says nothing, vLLM goes by KVBytes alone.
+	KVSet bool
 	// Longest is the longest request that the engine accepts, in tokens (max_model_len): it refuses to start if the KV-cache
 	// cannot hold one.
 	Longest float64
@@ -62,6 +64,21 @@ func NewEngine(kind EngineKind) Engine {
 	return Engine{
 		Kind: kind, Fraction: n, Device: n, Weights: n, Working: n, KVBytes: n, KVTokens: n, BytesPerToken: n, Longest: n, Running: n, Used: n,
 	}
+}
+
+// on is the engine with the memory that it sees: its MIG instance, else the whole GPU, also where others have slices of its time.
+func (e *Engine) on(m Model, present Size, hasPresent bool) *Engine {
+	if e == nil || e.Device > 0 {
+		return e
+	}
+	seen := *e
+	switch {
+	case hasPresent && present.Sharing == MIG && present.Bytes > 0:
+		seen.Device = float64(present.Bytes)
+	case m.Bytes > 0:
+		seen.Device = float64(m.Bytes)
+	}
+	return &seen
 }
 
 // KVBytesPerToken is what a token takes in the KV-cache of one GPU: a key and a value for each layer and head. kvHeads is the
@@ -88,6 +105,7 @@ const (
 type layout struct {
 	kind     EngineKind
 	fraction float64 // now
+	unset    bool    // the fraction is not the engine's setting, but what it comes to
 	fixed    float64 // weights, and working memory where the setting covers it
 	reserve  float64 // what must stay outside of the setting; 0 for TensorRT-LLM, which counts what is free
 	kv       float64 // capacity now
@@ -104,20 +122,29 @@ func (e Engine) layout() (l layout, missing string) {
 	switch {
 	case name == "":
 		return l, fmt.Sprintf("the engine %q is not known", e.Kind)
-	case !(e.Fraction > 0 && e.Fraction <= 1):
-		return l, "its setting " + name + " is not known"
 	case !(e.Device > 0):
 		return l, "the memory of its GPU is not known"
 	}
-	l = layout{kind: e.Kind, fraction: e.Fraction, kv: e.KVBytes, factor: 1}
+	l = layout{kind: e.Kind, kv: e.KVBytes, factor: 1}
 	if !(l.kv > 0) {
 		l.kv = e.KVTokens * e.BytesPerToken
 	}
+	if missing := l.sums(&e); missing != "" {
+		return l, missing
+	}
+	if !(e.Fraction > 0 && e.Fraction <= 1) {
+		return l, "its setting " + name + " is not known"
+	}
+	l.fraction = e.Fraction
 	if missing := l.divide(e); missing != "" {
 		return l, missing
 	}
-	if e.Longest > 0 && e.BytesPerToken > 0 {
-		l.floor = e.Longest * e.BytesPerToken
+	perToken := e.BytesPerToken
+	if !(perToken > 0) {
+		perToken = l.kv / e.KVTokens
+	}
+	if e.Longest > 0 && perToken > 0 {
+		l.floor = e.Longest * perToken
 	}
 	var ok bool
 	if l.use, ok = NewTail(e.KV); !ok {
@@ -127,18 +154,44 @@ func (e Engine) layout() (l layout, missing string) {
 	return l, ""
 }
 
+// sums finds the fraction from the parts where it is none that was set: vLLM with a KV-cache in bytes, SGLang where it chose by itself.
+func (l *layout) sums(e *Engine) (missing string) {
+	switch {
+	case e.Kind == VLLM && e.KVSet:
+		if !(e.Weights > 0) {
+			return "its KV-cache was set in bytes, so that gpu_memory_utilization says nothing, and the size of its weights is not known"
+		}
+		e.Fraction = min(1, (e.Weights+e.working()+l.kv)/e.Device)
+		l.note = append(l.note, "it is to be started with gpu_memory_utilization in place of kv_cache_memory_bytes")
+	case e.Kind == SGLang && !(e.Fraction > 0) && l.kv > 0 && e.Weights > 0:
+		e.Fraction = min(1, (e.Weights+l.kv)/e.Device)
+	default:
+		return ""
+	}
+	l.unset = true
+	return ""
+}
+
+// working is the working memory, or what it is taken as.
+func (e *Engine) working() float64 {
+	if e.Working >= 0 {
+		return e.Working
+	}
+	return max(leastWorking, workingShare*e.Device)
+}
+
 // divide finds the parts of the memory:
 //
 //	vLLM          setting × device = weights + working + KV
 //	SGLang        setting × device = weights + KV, and working memory fits into the rest
 //	TensorRT-LLM  setting × (device − weights − working) = KV
 func (l *layout) divide(e Engine) (missing string) {
-	working := e.Working
-	if !(working >= 0) {
-		working = max(leastWorking, workingShare*e.Device)
-	}
+	working := e.working()
 	derived := l.kv > 0
 	if !derived && !(e.Weights > 0) {
+		if e.KVTokens > 0 {
+			return fmt.Sprintf("neither the size of its KV-cache in bytes nor that of its weights is known: the cache holds %.0f tokens, and what one takes is not known", e.KVTokens)
+		}
 		return "neither the size of its KV-cache in bytes (number of blocks, block size and bytes per token) nor that of its weights is known"
 	}
 	budget := e.Fraction * e.Device
@@ -264,6 +317,14 @@ func (l layout) setting(s Size, kv float64) float64 {
 		return down
 	}
 	return most
+}
+
+// now is the setting as it is, NaN where it is not set.
+func (l layout) now() float64 {
+	if l.unset {
+		return math.NaN()
+	}
+	return l.fraction
 }
 
 func gib(bytes float64) string {

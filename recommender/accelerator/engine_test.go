@@ -98,7 +98,11 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	} {
 		e := full()
 		c.change(&e)
-		a := accelerator.Recommend(accelerator.Input{Now: begin(), Model: "NVIDIA H200", Policy: accelerator.DefaultPolicy(), Engine: &e})
+		model := "NVIDIA H200"
+		if math.IsNaN(e.Device) {
+			model = "" // else its memory is known
+		}
+		a := accelerator.Recommend(accelerator.Input{Now: begin(), Model: model, Policy: accelerator.DefaultPolicy(), Engine: &e})
 		assert.Nil(t, a.Recommended, c.says)
 		assert.Equal(t, accelerator.ReasonPreallocated, a.Reason)
 		assert.Contains(t, a.Why, c.says)
@@ -142,7 +146,74 @@ func TestVLLMConfig(t *testing.T) {
 	assert.InDelta(t, 1000, e.KVTokens, 1e-9)
 	assert.True(t, math.IsNaN(e.Fraction), "what is missing stays unknown")
 	_, err = accelerator.FromVLLMConfig(map[string]string{"num_gpu_blocks": "many"})
-	assert.ErrorContains(t, err, "cannot read num_gpu_blocks")
+	assert.ErrorContains(t, err, "cannot read vllm:cache_config_info: num_gpu_blocks: ")
+}
+
+func TestFacts(t *testing.T) {
+	for _, c := range []struct {
+		kind    accelerator.EngineKind
+		config  map[string]string
+		tokens  float64
+		longest float64
+	}{
+		{accelerator.VLLM, map[string]string{"num_gpu_blocks": "573", "block_size": "16"}, 9168, math.NaN()},
+		{accelerator.SGLang, map[string]string{"max_total_num_tokens": "471258", "context_len": "8192"}, 471258, 8192},
+		{accelerator.SGLang, map[string]string{"num_pages": "1000", "page_size": "64"}, 64000, math.NaN()},
+		{accelerator.TensorRTLLM, map[string]string{"max_blocks": "1e+06", "tokens_per_block": "32"}, 32e6, math.NaN()},
+		{accelerator.TensorRTLLM, map[string]string{"tokens_per_block": "32"}, math.NaN(), math.NaN()},
+		{accelerator.TensorRTLLM, nil, math.NaN(), math.NaN()},
+	} {
+		e, err := accelerator.Facts{Kind: c.kind, Config: c.config}.Engine()
+		require.NoError(t, err)
+		assert.Equal(t, c.kind, e.Kind)
+		for _, v := range [][2]float64{{c.tokens, e.KVTokens}, {c.longest, e.Longest}} {
+			assert.True(t, v[0] == v[1] || math.IsNaN(v[0]) && math.IsNaN(v[1]), "%v: %v", c, v)
+		}
+	}
+	_, err := accelerator.Facts{Kind: accelerator.SGLang, Config: map[string]string{"page_size": "big"}}.Engine()
+	assert.ErrorContains(t, err, "cannot read the metrics of SGLang: page_size: ")
+}
+
+// TestAKVCacheInBytesOutweighsTheFraction: vLLM goes by kv_cache_memory_bytes alone where that is set.
+func TestAKVCacheInBytesOutweighsTheFraction(t *testing.T) {
+	e, err := accelerator.FromFlags(accelerator.NewEngine(accelerator.VLLM), []string{"--kv-cache-memory-bytes=20G"})
+	require.NoError(t, err)
+	e.KV = history(0.2, 0.3, 0.2, 0.3)
+	in := accelerator.Input{
+		Now: begin(), Model: "NVIDIA H200", Policy: accelerator.DefaultPolicy(), Engine: &e, Present: accelerator.Request{Resource: "nvidia.com/gpu", Count: 1},
+		Compute: history(0.02, 0.02, 0.02, 0.02),
+	}
+	a := accelerator.Recommend(in)
+	assert.Nil(t, a.Recommended)
+	assert.Contains(t, a.Why, "its KV-cache was set in bytes")
+	e.Weights = 16 * gib
+	a = accelerator.Recommend(in)
+	require.NotNil(t, a.Recommended, a.Why)
+	assert.Less(t, a.Need, 40.0*gib, a.Why)
+	assert.True(t, math.IsNaN(a.Settings[0].Now), "the fraction is not set")
+	assert.Contains(t, a.Why, "in place of kv_cache_memory_bytes")
+}
+
+// TestTheDeviceIsWhatTheEngineSees: its MIG instance, else the whole GPU.
+func TestTheDeviceIsWhatTheEngineSees(t *testing.T) {
+	for resource, says := range map[string]string{"nvidia.com/mig-3g.71gb": "0.92 of 69.5 GiB", "nvidia.com/gpu": "0.92 of 140.4 GiB"} {
+		e := accelerator.NewEngine(accelerator.VLLM)
+		e.Fraction, e.KVBytes, e.KV = 0.92, 200*gib, history(0.2, 0.3, 0.2, 0.3)
+		a := accelerator.Recommend(accelerator.Input{
+			Now: begin(), Model: "NVIDIA H200", Policy: accelerator.DefaultPolicy(), Engine: &e, Present: accelerator.Request{Resource: resource, Count: 1},
+		})
+		assert.Contains(t, a.Why, says)
+	}
+}
+
+// TestSGLangsFractionFollowsFromItsParts, where it has none set and chose by itself.
+func TestSGLangsFractionFollowsFromItsParts(t *testing.T) {
+	e := accelerator.NewEngine(accelerator.SGLang)
+	e.KVTokens, e.BytesPerToken, e.Weights, e.Working, e.KV = 800_000, 131072, 16*gib, 4*gib, history(0.2, 0.3, 0.2, 0.3)
+	a := accelerator.Recommend(accelerator.Input{Now: begin(), Model: "NVIDIA H200", Policy: accelerator.DefaultPolicy(), Engine: &e})
+	require.NotNil(t, a.Recommended, a.Why)
+	assert.True(t, math.IsNaN(a.Settings[0].Now))
+	assert.Contains(t, a.Why, "16.0 GiB that do not depend on load")
 }
 
 func TestFlags(t *testing.T) {
@@ -187,7 +258,15 @@ func FuzzFlags(f *testing.F) {
 				t.Fatalf("%q gives %+v", line, e)
 			}
 		}
-		_, _ = accelerator.FromVLLMConfig(map[string]string{"num_gpu_blocks": line, "gpu_memory_utilization": line})
+		config := map[string]string{}
+		for name := range strings.FieldsSeq("num_gpu_blocks block_size gpu_memory_utilization max_total_num_tokens page_size max_blocks tokens_per_block") {
+			config[name] = line
+		}
+		for _, kind := range []accelerator.EngineKind{accelerator.VLLM, accelerator.SGLang, accelerator.TensorRTLLM, "other"} {
+			if e, err := (accelerator.Facts{Kind: kind, Config: config}).Engine(); err == nil && (e.KVTokens < 0 || e.Fraction < 0) {
+				t.Fatalf("%q gives %+v", line, e)
+			}
+		}
 	})
 }
 

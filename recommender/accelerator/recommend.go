@@ -46,7 +46,7 @@ type Input struct {
 	Replicas int
 	// Memory is of all GPUs of the container together; Compute and Tensor are shares of one whole GPU.
 	Memory, Compute, Tensor History
-	// Engine is nil where none that allocates ahead is known.
+	// Engine is nil where none that allocates ahead is known. Its Device may be left unknown: it is what Present is then.
 	Engine *Engine
 	Policy Policy
 	// Nodes are those that the workload may run on. What the workload itself uses must not be marked as busy.
@@ -139,6 +139,7 @@ func Recommend(in Input) Advice {
 	if saturated {
 		a.Compute = min(1, present.SMs*more)
 	}
+	in.Engine = in.Engine.on(model, present, hasPresent)
 	need, ok := in.need(&a)
 	if !ok {
 		return a

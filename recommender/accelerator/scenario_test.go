@@ -135,6 +135,10 @@ func readEngine(in *accelerator.Input, fields []string) error {
 			e.Fraction = value
 		case "kv":
 			e.KVBytes = value * gib
+		case "set":
+			e.KVBytes, e.KVSet = value*gib, true
+		case "tokens":
+			e.KVTokens = value
 		case "weights":
 			e.Weights = value * gib
 		case "working":

@@ -27,6 +27,7 @@ func (w *workload) estimate(key recommender.Key, p recommender.Policy, now time.
 		return recommender.Recommendation{Reason: recommender.ReasonNoHistory, Startup: math.NaN()}
 	}
 	u.SetPolicy(p)
+	u.Tick(now)
 	return recommender.Estimate(u, now)
 }
 

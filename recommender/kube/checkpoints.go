@@ -65,7 +65,7 @@ func limited(name string) string {
 // text is how a checkpoint names its workload.
 func (id workloadID) text() string { return id.Group + "/" + id.Kind + "/" + id.Name }
 
-// open begins with workloads: with their checkpoints, and else with their past where the Source has one.
+// open begins with workloads: with their checkpoints. It marks those that are to be filled from the past.
 func (c *Controller) open(ctx context.Context, fresh []*workload, now time.Time) error {
 	var group errgroup.Group
 	group.SetLimit(readers)
@@ -119,13 +119,38 @@ func (c *Controller) restore(ctx context.Context, w *workload, now time.Time) er
 			c.opts.Log.Warn("a checkpoint is kept as it is: what is learnt from now on is not", "namespace", w.id.Namespace, "configmap", found.Name, "err", w.keep.foreign)
 		}
 	}
-	if w.filling = c.wantsPast(w.id, from, now); w.filling {
+	switch {
+	case !from.IsZero() && w.young() && c.wantsPast(w.id, time.Time{}, now):
+		// It may have begun before there was a server to ask: the whole past is asked for.
+		w.filling, w.keep.since = true, time.Time{}
+	case c.wantsPast(w.id, from, now):
+		w.filling = true
 		if !from.IsZero() {
 			w.restored = found.BinaryData[checkpointKey]
 		}
-		c.fills.Add(w.id)
 	}
 	return nil
+}
+
+// young says whether less than a day is known of each of a workload's usages.
+func (w *workload) young() bool {
+	for _, u := range w.usages {
+		if knownHours(u) >= 24 {
+			return false
+		}
+	}
+	return true
+}
+
+// knownHours is the number of hours of which a usage knows something.
+func knownHours(u *recommender.Usage) int {
+	n := 0
+	for h := range u.Hours() {
+		if h.Known {
+			n++
+		}
+	}
+	return n
 }
 
 // load takes what a ConfigMap has, and returns of when it is; zero where it has nothing to take.

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"headroom.dev/headroom/recommender"
+	"headroom.dev/headroom/recommender/accelerator"
 	"headroom.dev/headroom/recommender/vpa"
 )
 
@@ -52,6 +53,13 @@ type Source interface {
 	Past(ctx context.Context, of recommender.Past, yield func([]recommender.Sample) error) error
 }
 
+// Engines knows what inference engines say of their configuration. Its methods are safe for concurrent use.
+type Engines interface {
+	// Engines returns what is known of a namespace's, of all namespaces' for "". Container is "" where only the pod is known. With an
+	// error there may be some.
+	Engines(ctx context.Context, namespace string) (map[recommender.ContainerID]accelerator.Facts, error)
+}
+
 // Floors are the least that a pod should request, divided among its containers; 0 for none.
 type Floors struct {
 	CPU    float64 // cores
@@ -64,6 +72,7 @@ type Options struct {
 	Reader          client.Reader // not from a cache: the metadata of owners
 	Mapper          meta.RESTMapper
 	Source          Source
+	Engines         Engines       // nil if nobody knows
 	Interval        time.Duration // between two passes
 	Checkpoints     time.Duration // between two checkpoints of a workload: what a crash can lose
 	WritesPerSecond float64

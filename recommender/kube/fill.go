@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/recommender"
 )
 
@@ -97,17 +99,19 @@ func (c *Controller) fill(ctx context.Context, w *workload) (samples int, err er
 	for i := range templates {
 		known[templates[i].name] = true
 	}
+	engine := engineOfTemplates(templates)
 	var partial error
-	for _, resource := range []recommender.Resource{recommender.CPU, recommender.Memory} {
+	for _, resource := range pastOf(templates, usages) {
 		err := c.opts.Source.Past(ctx, recommender.Past{
 			Namespace: w.id.Namespace, Pods: names, Resource: resource, Start: begin, End: now, Step: pastStep,
 		}, func(list []recommender.Sample) error {
 			for i := range list {
 				s := &list[i]
-				if len(known) > 0 && !known[s.Container.Container] || s.Resource != resource {
+				name := cmp.Or(s.Container.Container, engine)
+				if len(known) > 0 && !known[name] || name == "" || s.Resource != resource {
 					continue
 				}
-				o := observation{key: recommender.Key{Container: s.Container.Container, Resource: resource}, at: s.At, value: s.Value, certainty: s.Certainty}
+				o := observation{key: recommender.Key{Container: name, Resource: resource}, at: s.At, value: s.Value, certainty: s.Certainty}
 				if w.pass(usages, o, now) {
 					samples++
 				} else {
@@ -117,7 +121,11 @@ func (c *Controller) fill(ctx context.Context, w *workload) (samples int, err er
 			return ctx.Err()
 		})
 		if err != nil && !errors.Is(err, ErrPartial) {
-			return samples, fmt.Errorf("cannot fetch the %s of %s: %w", resource, names, err)
+			err = fmt.Errorf("cannot fetch the %s of %s: %w", resource, names, err)
+			if slices.Contains(controlled(), resource) || ctx.Err() != nil {
+				return samples, err
+			}
+			err = fmt.Errorf("%w: %w", ErrPartial, err) // what is asked for of GPUs is harder: it does not cost CPU and memory theirs
 		}
 		partial = errors.Join(partial, err)
 	}
@@ -125,6 +133,34 @@ func (c *Controller) fill(ctx context.Context, w *workload) (samples int, err er
 	defer w.mu.Unlock()
 	w.filled(usages, c.opts.Now())
 	return samples, partial
+}
+
+// gpuResources are those that only a workload with GPUs has.
+func gpuResources() []recommender.Resource {
+	return []recommender.Resource{
+		recommender.GPUMemory, recommender.GPUCompute, recommender.GPUTensor, recommender.KVCache, recommender.Queue, recommender.Preemptions,
+	}
+}
+
+// pastOf are the resources whose past a workload is asked for: those of GPUs where its pods have any, or its checkpoint knows of some.
+func pastOf(templates []template, usages map[recommender.Key]*recommender.Usage) []recommender.Resource {
+	gpu := slices.ContainsFunc(templates, func(t template) bool { return hasGPU(t.resources) })
+	for key := range usages {
+		gpu = gpu || slices.Contains(gpuResources(), key.Resource)
+	}
+	if gpu {
+		return append(controlled(), gpuResources()...)
+	}
+	return controlled()
+}
+
+// engineOfTemplates is the name of the container with the inference engine, "" if that is not clear.
+func engineOfTemplates(templates []template) string {
+	i := engineAmong(len(templates), func(i int) (v1alpha1.ContainerType, bool) { return templates[i].kind, hasGPU(templates[i].resources) })
+	if i < 0 {
+		return ""
+	}
+	return templates[i].name
 }
 
 // copied returns the usages as the checkpoint had them, which are to be told of what was between then and now.

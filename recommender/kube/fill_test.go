@@ -46,3 +46,31 @@ func TestPast(t *testing.T) {
 	w.passes(1)
 	assert.Greater(t, w.rr("web").Status.Containers[0].Resources[0].Evidence.Samples, samples)
 }
+
+// TestPastOfAServerThatCameLater: who installs first and names a server afterwards gets the whole past, and loses nothing where the
+// server knows less.
+func TestPastOfAServerThatCameLater(t *testing.T) {
+	for name, days := range map[string]int{"a server that knows more": 3, "one that knows nothing": 0} {
+		w := newWorld(t, deployment("web"), podOf("web", "web-v1-a"), recommendationFor("web", "Deployment", "web"))
+		w.restart()
+		w.use("web-v1-a", "web", 0.2, 300<<20)
+		w.passes(4*60 + 30)
+		require.Empty(t, w.asked, "there is no server")
+		before := w.rr("web").Status.Containers[0].Resources[0].Evidence.Hours
+		require.EqualValues(t, 4, before)
+		w.stop()
+
+		w.opts.History = 72 * time.Hour
+		for at := w.now.Add(-time.Duration(days) * 24 * time.Hour); at.Before(w.now); at = at.Add(time.Minute) {
+			for r, v := range map[recommender.Resource]float64{recommender.CPU: 0.2, recommender.Memory: 300 << 20} {
+				w.past = append(w.past, recommender.Sample{Container: recommender.ContainerID{Namespace: "prod", Pod: "web-v1-old", Container: "web"}, Resource: r, At: at, Value: v, Certainty: 1})
+			}
+		}
+		w.restart()
+		w.passes(61)
+		require.NotEmpty(t, w.asked, name)
+		assert.InDelta(t, 72, w.asked[0].End.Sub(w.asked[0].Start).Hours(), 0.1, name)
+		after := w.rr("web").Status.Containers[0].Resources[0].Evidence.Hours
+		assert.InDelta(t, max(float64(before), float64(24*days))+1, after, 1.1, name)
+	}
+}

@@ -56,8 +56,8 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 			in.Policy.Sharing = append(in.Policy.Sharing, accelerator.Sharing(s))
 		}
 	}
-	var note string
-	if in.Engine, note = engineOf(t, d); in.Engine != nil {
+	var notes []string
+	if in.Engine, notes = w.engineOf(t, class); in.Engine != nil {
 		in.Engine.KV, in.Engine.Queue, in.Engine.Preemptions = history(recommender.KVCache), history(recommender.Queue), history(recommender.Preemptions)
 		for _, h := range in.Memory.Hours {
 			if h.Known && !(in.Engine.Used >= h.Max) {
@@ -65,7 +65,9 @@ func (c *Controller) gpuAdvice(w *workload, t *template, class string, wish *wis
 			}
 		}
 	}
-	return gpuStatus(accelerator.Recommend(in), samples, note)
+	a := accelerator.Recommend(in)
+	notes = append(notes, caution(&a, in.Engine))
+	return gpuStatus(a, samples, strings.Join(slices.DeleteFunc(notes, func(s string) bool { return s == "" }), "; "))
 }
 
 // gpuRequest is what a container requests of GPUs; its Resource is empty if it is nothing.
@@ -82,35 +84,6 @@ func gpuRequest(r corev1.ResourceRequirements) accelerator.Request {
 	slices.Sort(names) // gpu before mig-…
 	q := r.Limits[corev1.ResourceName(names[0])]
 	return accelerator.Request{Resource: names[0], Count: int(q.Value())}
-}
-
-// engineOf is the inference engine of a container, nil if it is none that allocates ahead, by its image and command. The note says
-// what of its command could not be read.
-func engineOf(t *template, d device) (e *accelerator.Engine, note string) {
-	var kind accelerator.EngineKind
-	text := strings.ToLower(t.image + " " + strings.Join(t.args, " "))
-	for _, k := range []struct {
-		word string
-		kind accelerator.EngineKind
-	}{{"vllm", accelerator.VLLM}, {"sglang", accelerator.SGLang}, {"trtllm", accelerator.TensorRTLLM}, {"tensorrt-llm", accelerator.TensorRTLLM}, {"tensorrt_llm", accelerator.TensorRTLLM}} {
-		if strings.Contains(text, k.word) {
-			kind = k.kind
-			break
-		}
-	}
-	if kind == "" {
-		return nil, ""
-	}
-	found, err := accelerator.FromFlags(accelerator.NewEngine(kind), t.args)
-	if err != nil {
-		note = err.Error()
-	}
-	if found.Device = float64(d.memory); d.memory == 0 {
-		if m, ok := accelerator.Find(d.model); ok {
-			found.Device = float64(m.Bytes)
-		}
-	}
-	return &found, note
 }
 
 // gpuStatus is an advice in the API's terms.

@@ -56,7 +56,7 @@ func (c *Controller) pass(ctx context.Context, sample bool) error {
 		errs = append(errs, err)
 	}
 	if sample {
-		errs = append(errs, c.sample(ctx, now), c.listRoom(ctx))
+		errs = append(errs, c.sample(ctx, now), c.askEngines(ctx), c.listRoom(ctx))
 	}
 	c.forget(s)
 	c.schedule(s, now, sample)
@@ -275,9 +275,22 @@ func (c *Controller) attend(ctx context.Context, s *survey, objects map[string][
 			return true
 		})
 	}
+	c.startFills(fresh)
 	c.recount(s, counts)
 	c.metrics.containers.Set(float64(running))
 	return err
+}
+
+// startFills asks for the past of those that want it, now that their pods have told whether they have GPUs.
+func (c *Controller) startFills(fresh []*workload) {
+	for _, w := range fresh {
+		w.mu.Lock()
+		filling := w.filling
+		w.mu.Unlock()
+		if filling {
+			c.fills.Add(w.id)
+		}
+	}
 }
 
 // recount tells the workloads how many pods they have, and whether nobody has wishes any more.

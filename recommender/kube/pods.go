@@ -53,6 +53,7 @@ type pod struct {
 	seen     uint64 // the pass that last saw it
 	workload *workload
 	class    string
+	created  int64     // seconds since 1970
 	starting bool      // not Ready, and not since its containers began to run
 	started  time.Time // when the last of its containers began its present run; zero while one does not run
 	ready    time.Time // since when it is Ready; zero if it is not
@@ -81,12 +82,12 @@ func (p *pod) find(name string) *container {
 
 // follow makes p what the object says.
 func (p *pod) follow(o *corev1.Pod) {
-	p.version, p.uid = o.ResourceVersion, o.UID
+	p.version, p.uid, p.created = o.ResourceVersion, o.UID, o.CreationTimestamp.Unix()
 	p.ended = o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed
 	if len(p.containers) == 0 {
 		p.containers = make([]container, 0, len(o.Spec.Containers)+len(o.Spec.InitContainers))
 		each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
-			p.containers = append(p.containers, container{name: c.Name, kind: kind, gpu: hasGPU(c)})
+			p.containers = append(p.containers, container{name: c.Name, kind: kind, gpu: hasGPU(c.Resources)})
 		})
 	}
 	p.started = started(o)
@@ -101,31 +102,41 @@ func (p *pod) follow(o *corev1.Pod) {
 }
 
 // hasGPU says whether a container has a GPU, a part of one, or something of a claim.
-func hasGPU(c *corev1.Container) bool {
-	for name := range c.Resources.Limits {
+func hasGPU(r corev1.ResourceRequirements) bool {
+	for name := range r.Limits {
 		if strings.HasPrefix(string(name), gpuPrefix) {
 			return true
 		}
 	}
-	return len(c.Resources.Claims) > 0
+	return len(r.Claims) > 0
 }
 
 // gpuPrefix is that of the extended resources of NVIDIA's device plugin.
 const gpuPrefix = "nvidia.com/"
 
-// engine is the container of an inference engine, whose figures do not tell it: the one that has GPUs, else the only one.
+// engine is the container of an inference engine, whose figures do not tell it; nil if that is not clear.
 func (p *pod) engine() *container {
-	var found *container
-	for i := range p.containers {
-		co := &p.containers[i]
-		switch {
-		case co.gpu:
-			return co
-		case co.kind == v1alpha1.TypeContainer && found != nil:
-			return nil
-		case co.kind == v1alpha1.TypeContainer:
-			found = co
+	i := engineAmong(len(p.containers), func(i int) (v1alpha1.ContainerType, bool) { return p.containers[i].kind, p.containers[i].gpu })
+	if i < 0 {
+		return nil
+	}
+	return &p.containers[i]
+}
+
+// engineAmong is which of n containers has the inference engine of a pod: the one that has GPUs, else the only one; -1 if that is not
+// clear.
+func engineAmong(n int, of func(i int) (kind v1alpha1.ContainerType, gpu bool)) int {
+	found, several := -1, false
+	for i := range n {
+		switch kind, gpu := of(i); {
+		case gpu:
+			return i
+		case kind == v1alpha1.TypeContainer:
+			found, several = i, found >= 0
 		}
+	}
+	if several {
+		return -1
 	}
 	return found
 }

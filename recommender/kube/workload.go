@@ -23,6 +23,7 @@ type template struct {
 	image     string
 	args      []string // the command and its arguments
 	resources corev1.ResourceRequirements
+	stated    stated
 }
 
 // workload is what is known of one. Its lock is held for everything but its identity.
@@ -42,6 +43,7 @@ type workload struct {
 	versioned bool
 	replicas  int32
 	nodes     map[string]device // by node class
+	engines   map[place]running
 	keep      keeping
 	filling   bool   // from the past; what is observed meanwhile is held back
 	restored  []byte // the checkpoint that was read, until the past has been added to it
@@ -111,15 +113,15 @@ func (w *workload) pass(to map[recommender.Key]*recommender.Usage, o observation
 	}
 }
 
-// filled puts usages in the place of what is known, and tells them what was held back meanwhile.
+// filled puts usages in the place of what is known, where they know more, and tells them what was held back meanwhile.
 func (w *workload) filled(usages map[recommender.Key]*recommender.Usage, now time.Time) {
-	for _, o := range w.held {
-		w.pass(usages, o, now)
-	}
-	for key, u := range w.usages { // of which the past knows nothing
-		if usages[key] == nil {
+	for key, u := range w.usages {
+		if usages[key] == nil || knownHours(usages[key]) < knownHours(u) {
 			usages[key] = u
 		}
+	}
+	for _, o := range w.held {
+		w.pass(usages, o, now)
 	}
 	w.usages, w.held, w.restored, w.filling, w.keep.dirty = usages, nil, nil, false, true
 }
@@ -131,8 +133,9 @@ func (w *workload) describe(o *corev1.Pod) {
 	}
 	w.model = o.CreationTimestamp.Time
 	w.templates = w.templates[:0]
+	said := statedBy(o.Annotations)
 	each(o, func(c *corev1.Container, kind v1alpha1.ContainerType) {
-		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources})
+		w.templates = append(w.templates, template{name: c.Name, kind: kind, image: c.Image, args: append(slices.Clone(c.Command), c.Args...), resources: c.Resources, stated: said})
 	})
 }
 

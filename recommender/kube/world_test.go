@@ -30,6 +30,7 @@ import (
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/recommender"
+	"headroom.dev/headroom/recommender/accelerator"
 )
 
 // noon is when tests begin.
@@ -50,6 +51,8 @@ type world struct {
 	past    []recommender.Sample
 	asked   []recommender.Past
 	failing error
+	pastErr map[recommender.Resource]error
+	facts   map[recommender.ContainerID]accelerator.Facts
 	reads   map[string]int // of objects by name, uncached
 	written map[string]int // by kind
 	refuse  func(key client.ObjectKey, object client.Object) error
@@ -101,7 +104,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			},
 		}).Build()
 	w.opts = Options{
-		Client: w.Client, Reader: w.Client, Mapper: testrestmapper.TestOnlyStaticRESTMapper(known), Source: w, Interval: time.Minute,
+		Client: w.Client, Reader: w.Client, Mapper: testrestmapper.TestOnlyStaticRESTMapper(known), Source: w, Engines: w, Interval: time.Minute,
 		Checkpoints: 10 * time.Minute, WritesPerSecond: 1e6, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	}
 	w.restart()
@@ -168,11 +171,25 @@ func (w *world) Samples(_ context.Context, namespace string) ([]recommender.Samp
 	return list, w.failing
 }
 
+// Engines implements Engines.
+func (w *world) Engines(_ context.Context, namespace string) (map[recommender.ContainerID]accelerator.Facts, error) {
+	found := map[recommender.ContainerID]accelerator.Facts{}
+	for id, f := range w.facts {
+		if namespace == "" || id.Namespace == namespace {
+			found[id] = f
+		}
+	}
+	return found, w.failing
+}
+
 // Past implements Source.
 func (w *world) Past(_ context.Context, of recommender.Past, yield func([]recommender.Sample) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, of)
+	if err := w.pastErr[of.Resource]; err != nil {
+		return err
+	}
 	var list []recommender.Sample
 	for _, s := range w.past {
 		if s.Resource == of.Resource && s.Container.Namespace == of.Namespace && !s.At.Before(of.Start) && !s.At.After(of.End) {

@@ -19,6 +19,7 @@ type Named struct {
 type Joined struct {
 	sources []Named
 	timeout time.Duration
+	first   map[recommender.Resource]int // the source that comes before all others
 
 	mu   sync.Mutex
 	errs map[string]error
@@ -26,7 +27,19 @@ type Joined struct {
 
 // Join makes one source of several, the preferred ones first: of a resource of a container the first that has it is taken.
 func Join(sources ...Named) *Joined {
-	return &Joined{sources: sources, timeout: sourceTimeout, errs: map[string]error{}}
+	return &Joined{sources: sources, timeout: sourceTimeout, errs: map[string]error{}, first: map[recommender.Resource]int{}}
+}
+
+// Prefer lets a source come before all others for some resources, and returns j. It is to be called before j is used.
+func (j *Joined) Prefer(name string, resources ...recommender.Resource) *Joined {
+	for i := range j.sources {
+		if j.sources[i].Name == name {
+			for _, r := range resources {
+				j.first[r] = i
+			}
+		}
+	}
+	return j
 }
 
 // sourceTimeout is how long one source may take for Samples: one that hangs holds the others up no longer.
@@ -65,28 +78,32 @@ func (j *Joined) Samples(ctx context.Context, namespace string) ([]recommender.S
 	if len(failed) > 0 && len(failed) == len(j.sources) {
 		return nil, errors.Join(failed...)
 	}
-	return preferred(answers), nil
+	return preferred(answers, j.first), nil
 }
 
-// preferred takes of each container's resource the first source's samples.
-func preferred(answers [][]recommender.Sample) []recommender.Sample {
+// preferred takes of each container's resource the samples of the source that is to come first for it, else of the first that has any.
+func preferred(answers [][]recommender.Sample, first map[recommender.Resource]int) []recommender.Sample {
 	type key struct {
 		id recommender.ContainerID
 		r  recommender.Resource
 	}
-	var out []recommender.Sample
-	first := map[key]int{}
+	by := map[key]int{}
 	for i, samples := range answers {
-		if out == nil && i == len(answers)-1 {
-			return samples
-		}
-		for _, s := range samples {
-			k := key{s.Container, s.Resource}
-			if by, ok := first[k]; ok && by != i {
-				continue
+		for j := range samples {
+			k := key{samples[j].Container, samples[j].Resource}
+			if _, ok := by[k]; !ok {
+				by[k] = i
+			} else if f, ok := first[k.r]; ok && f == i {
+				by[k] = i
 			}
-			first[k] = i
-			out = append(out, s)
+		}
+	}
+	var out []recommender.Sample
+	for i, samples := range answers {
+		for _, s := range samples {
+			if by[key{s.Container, s.Resource}] == i {
+				out = append(out, s)
+			}
 		}
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"headroom.dev/headroom/recommender"
+	"headroom.dev/headroom/recommender/accelerator"
 )
 
 // fixed is a source that always says the same.
@@ -64,6 +65,47 @@ func TestJoinPrefersTheFirst(t *testing.T) {
 
 	_, err = Join(Named{"x", &fixed{err: errors.New("one")}}, Named{"y", &fixed{err: errors.New("two")}}).Samples(t.Context(), "")
 	require.EqualError(t, err, "x: one\ny: two")
+}
+
+// TestJoinPrefersByResource: one resource from another source than the rest, and where that has none from the first that has it.
+func TestJoinPrefersByResource(t *testing.T) {
+	a := &fixed{samples: []recommender.Sample{sampleOf("p", recommender.CPU, 1), sampleOf("p", recommender.Memory, 2), sampleOf("q", recommender.Memory, 3)}}
+	b := &fixed{samples: []recommender.Sample{sampleOf("p", recommender.CPU, 4), sampleOf("p", recommender.Memory, 5)}}
+	j := Join(Named{"a", a}, Named{"b", b}).Prefer("b", recommender.Memory).Prefer("c", recommender.CPU)
+	got, err := j.Samples(t.Context(), "")
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []recommender.Sample{
+		sampleOf("p", recommender.CPU, 1), sampleOf("p", recommender.Memory, 5), sampleOf("q", recommender.Memory, 3),
+	}, got)
+	b.samples, b.err = nil, errors.New("connection refused")
+	got, err = j.Samples(t.Context(), "")
+	require.NoError(t, err)
+	assert.ElementsMatch(t, a.samples, got)
+}
+
+// TestJoinEngines: the first that knows an engine, whatever fails elsewhere.
+func TestJoinEngines(t *testing.T) {
+	id := func(pod string) recommender.ContainerID { return recommender.ContainerID{Namespace: "n", Pod: pod} }
+	facts := func(kind accelerator.EngineKind) accelerator.Facts { return accelerator.Facts{Kind: kind} }
+	a := &telling{facts: map[recommender.ContainerID]accelerator.Facts{id("p"): facts(accelerator.VLLM)}}
+	b := &telling{facts: map[recommender.ContainerID]accelerator.Facts{id("p"): facts(accelerator.SGLang), id("q"): facts(accelerator.SGLang)}}
+	got, err := Join(Named{"metrics.k8s.io", &fixed{}}, Named{"a", a}, Named{"b", b}).Engines(t.Context(), "n")
+	require.NoError(t, err)
+	assert.Equal(t, map[recommender.ContainerID]accelerator.Facts{id("p"): facts(accelerator.VLLM), id("q"): facts(accelerator.SGLang)}, got)
+	a.facts, a.err = nil, errors.New("connection refused")
+	got, err = Join(Named{"a", a}, Named{"b", b}).Engines(t.Context(), "n")
+	require.EqualError(t, err, "a: connection refused")
+	assert.Equal(t, b.facts, got)
+}
+
+type telling struct {
+	fixed
+	facts map[recommender.ContainerID]accelerator.Facts
+	err   error
+}
+
+func (s *telling) Engines(context.Context, string) (map[recommender.ContainerID]accelerator.Facts, error) {
+	return s.facts, s.err
 }
 
 // TestJoinWaitsForNone: a source that hangs costs its own samples.

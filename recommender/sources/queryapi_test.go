@@ -47,6 +47,10 @@ func TestQueryAPI(t *testing.T) {
 			at(t, `vllm:kv_cache_usage_perc{namespace="ml",pod="llm-0",engine="0"}`, 0.5),
 			at(t, `vllm:num_requests_waiting{namespace="ml",pod="llm-0",engine="0"}`, 3),
 			at(t, `vllm:num_preemptions_total{namespace="ml",pod="llm-0",engine="0"}`, float64(second)*0.25),
+			at(t, `vllm:cache_config_info{namespace="ml",pod="llm-0",engine="0",block_size="16",num_gpu_blocks="27000"}`, 1),
+			at(t, `sglang:max_total_num_tokens{namespace="ml",pod="sgl-0"}`, 471258),
+			at(t, `nv_trt_llm_kv_cache_block_metrics{namespace="ml",pod="triton-0",kv_cache_block_type="max"}`, 6000),
+			at(t, `nv_trt_llm_kv_cache_block_metrics{namespace="ml",pod="triton-0",kv_cache_block_type="tokens_per"}`, 64),
 		})
 	}
 	server := promapi.NewServer(st, promapi.ServerOptions{Clock: func() time.Time { return now }})
@@ -70,6 +74,14 @@ ml/llm-0/llm gpu-tensor: 0.05@0s (certainty 0.6)
 	require.NoError(t, err)
 	assert.Len(t, all, 7)
 	require.ErrorIs(t, q.Past(t.Context(), recommender.Past{}, nil), ErrNoHistory)
+	facts, err := q.Engines(t.Context(), "ml")
+	require.NoError(t, err)
+	out.Reset()
+	writeFacts(&out, facts)
+	assert.Equal(t, `ml/llm-0/ vLLM: block_size=16 engine=0 num_gpu_blocks=27000
+ml/sgl-0/ SGLang: max_total_num_tokens=471258
+ml/triton-0/ TensorRT-LLM: max_blocks=6000 tokens_per_block=64
+`, out.String())
 }
 
 func at(t *testing.T, series string, v float64) store.Sample {

@@ -17,6 +17,7 @@ import (
 
 	"headroom.dev/headroom/adapter/promapi"
 	"headroom.dev/headroom/recommender"
+	"headroom.dev/headroom/recommender/accelerator"
 )
 
 // prometheus serves a storage as Prometheus does, through HTTP, and returns a client of it.
@@ -43,6 +44,7 @@ func prometheus(tb testing.TB, s storage.Queryable, opts promapi.ServerOptions, 
 //	load                                          series as promqltest writes them, a value every 30s from 0 on; each replaces the last
 //	samples [at=10m] [namespace=NS] [window=2m]   the newest readings
 //	past resource=R from=T to=T step=D [namespace=NS] [pods=RE]
+//	engines [at=10m] [namespace=NS]               what engines say of their configuration
 //	queries resource=R [namespace=NS] [pods=RE]   the PromQL
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
@@ -72,6 +74,12 @@ func TestScenarios(t *testing.T) {
 				var all []recommender.Sample
 				err := p.Past(t.Context(), of, func(s []recommender.Sample) error { all = append(all, s...); return nil })
 				write(&out, all, err, p.Dropped())
+			case "engines":
+				at := time.Unix(0, 0).Add(duration(t, d, "at", 10*time.Minute))
+				p := NewPrometheus(client, Options{Now: func() time.Time { return at }})
+				facts, err := p.Engines(t.Context(), s.namespace)
+				require.NoError(t, err)
+				writeFacts(&out, facts)
 			case "queries":
 				var r recommender.Resource
 				d.ScanArgs(t, "resource", (*string)(&r))
@@ -122,6 +130,26 @@ func write(out *strings.Builder, samples []recommender.Sample, err error, droppe
 	}
 	if err != nil {
 		fmt.Fprintf(out, "error: %s\n", err)
+	}
+}
+
+// writeFacts lists what engines say, without whom they say it of.
+func writeFacts(out *strings.Builder, facts map[recommender.ContainerID]accelerator.Facts) {
+	lines := map[string]string{}
+	for id, f := range facts {
+		var config []string
+		for _, name := range sortedKeys(f.Config) {
+			if name != "namespace" && name != "pod" && name != "container" {
+				config = append(config, name+"="+f.Config[name])
+			}
+		}
+		lines[fmt.Sprintf("%s/%s/%s %s", id.Namespace, id.Pod, id.Container, f.Kind)] = strings.Join(config, " ")
+	}
+	for _, key := range sortedKeys(lines) {
+		fmt.Fprintf(out, "%s: %s\n", key, lines[key])
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(out, "nothing")
 	}
 }
 

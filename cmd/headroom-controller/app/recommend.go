@@ -23,13 +23,13 @@ import (
 )
 
 // addRecommender lets a manager recommend.
-func addRecommender(m manager.Manager, o *Options, source kube.Source, logger *slog.Logger) error {
+func addRecommender(m manager.Manager, o *Options, source *usage, logger *slog.Logger) error {
 	floors, err := o.Recommend.floors()
 	if err != nil {
 		return err
 	}
 	c, err := kube.New(kube.Options{
-		Client: m.GetClient(), Reader: m.GetAPIReader(), Mapper: m.GetRESTMapper(), Source: source,
+		Client: m.GetClient(), Reader: m.GetAPIReader(), Mapper: m.GetRESTMapper(), Source: source, Engines: source,
 		Interval: o.Recommend.Interval, Checkpoints: o.Recommend.Checkpoints, WritesPerSecond: o.Recommend.WritesPerSecond,
 		Floors: floors, History: o.Recommend.History, Now: time.Now,
 		Recorder: m.GetEventRecorder(kube.FieldOwner), Registerer: metrics.Registry, Log: logger,
@@ -55,6 +55,12 @@ type usage struct{ *sources.Joined }
 
 // newUsage asks the metrics API for CPU and memory, the adapter for GPUs and engines, and a Prometheus-compatible server, where
 // there is one, for what those two do not have, and for the past.
+//
+// Of memory the server comes first where it knows a container: it tells the most of all scrapes of the last two minutes, the metrics
+// API what there was at one moment in each minute, and a peak that is missed is a kill that is not foreseen.
+// (A peak from before a pod was Ready may so count for two minutes after: to the safe side.) Of CPU the metrics API comes
+// first: its windows of some 15 s show bursts that a rate over two minutes levels out, and that is what the share of time above a
+// request is about. GPUs and engines come from the adapter, which reads them every second.
 func newUsage(api rest.Interface, server *promapi.Client, reg prometheus.Registerer) (*usage, error) {
 	metricsAPI, queryAPI := sources.NewMetricsAPI(api), sources.NewQueryAPI(api)
 	list := []sources.Named{{Name: "metrics.k8s.io", Source: metricsAPI}, {Name: "query.headroom.dev", Source: queryAPI}}
@@ -79,7 +85,7 @@ func newUsage(api rest.Interface, server *promapi.Client, reg prometheus.Registe
 			}
 		}
 	}
-	return &usage{sources.Join(list...)}, nil
+	return &usage{sources.Join(list...).Prefer("prometheus", recommender.Memory)}, nil
 }
 
 // Samples implements kube.Source. What is wrong with one source does not hold up the samples of the others.

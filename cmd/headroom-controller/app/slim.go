@@ -3,6 +3,8 @@ package app
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"headroom.dev/headroom/recommender/kube"
 )
 
 // slim keeps of a pod what the scaler and the recommender read: of thousands the rest would be most of the memory.
@@ -15,8 +17,13 @@ func slim(object any) (any, error) {
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Labels: pod.Labels,
 		OwnerReferences: pod.OwnerReferences, CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
 	}}
-	if cost, ok := pod.Annotations[corev1.PodDeletionCost]; ok {
-		out.Annotations = map[string]string{corev1.PodDeletionCost: cost}
+	for _, name := range []string{corev1.PodDeletionCost, kube.AnnotationWeights, kube.AnnotationPerToken} {
+		if value, ok := pod.Annotations[name]; ok {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[name] = value
+		}
 	}
 	out.Spec.NodeName = pod.Spec.NodeName
 	out.Spec.Containers = slimContainers(pod.Spec.Containers)

@@ -73,8 +73,12 @@ func rooms() table {
 		{"recommender/vpa", core, []string{"recommender/histogram"}},
 		{"recommender/accelerator", core, []string{"recommender"}},
 		{"recommender/report", core, []string{"internal/svgplot"}},
-		{"recommender/sources", edge, []string{"recommender", "api/query"}},
+		{"recommender/sources", edge, []string{"recommender", "recommender/accelerator", "api/query"}},
 		{"recommender/kube", edge, []string{"recommender", "recommender/vpa", "recommender/histogram", "recommender/accelerator", "api/v1alpha1"}},
+
+		{"rollout", core, nil},
+		{"rollout/simulate", core, []string{"rollout"}},
+		{"rollout/judge", core, nil},
 
 		{"internal/svgplot", core, nil},
 

@@ -1,0 +1,301 @@
+package rollout
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+)
+
+// decider is one call of Next.
+type decider struct {
+	State
+	r   Request
+	o   *Observation
+	w   *Workload
+	now time.Time
+}
+
+// mostTransitions bounds the phases one observation can lead through; the longest way is Resting to Settled to Resting.
+const mostTransitions = 12
+
+// Next takes a rollout on by what is observed. The request's Now is the time, its service and demand those of the moment. The
+// state is to be stored before the actions are carried out, or after: either way the next call goes on. Called with what it
+// returned and the same observation it gives the same actions; only the call that adopts a workload does not act yet.
+func Next(s State, r Request, o Observation) (State, []Action) {
+	r = r.withDefaults()
+	d := &decider{State: s, r: r, o: &o, w: o.Workload, now: r.Now}
+	if d.w != nil {
+		d.r.Service.Replicas = d.w.Replicas
+	}
+	for range mostTransitions {
+		before := d.State
+		d.transit()
+		if d.watch(); reflect.DeepEqual(before, d.State) {
+			break
+		}
+	}
+	if s.Phase == Adopting && d.w != nil {
+		// What the owner wrote must be stored before it is written over; the next call acts.
+		return d.State, d.announce(nil)
+	}
+	return d.State, d.actions()
+}
+
+// transit changes the phase where the observation says so.
+func (d *decider) transit() {
+	if d.w == nil {
+		d.absent()
+		return
+	}
+	if d.UID != "" && d.UID != d.w.UID {
+		// Another object of the same name: nothing of the old one is its.
+		d.State = State{Seq: d.Seq, Events: d.Events, Handled: d.Handled, Reason: d.Reason, Message: d.Message}
+	}
+	d.obey()
+	switch d.Phase {
+	case Adopting:
+		d.adopt()
+	case Resting:
+		d.rest()
+	case Planning:
+		d.planning()
+	case Moving, Settled:
+		d.underway()
+	case GoingBack:
+		d.returning()
+	case Restoring:
+		if d.w.Fields == d.want() && d.o.Stable == d.From && d.weightInForce() {
+			d.enter(Resting, d.now)
+		}
+	case Released, Gone:
+		if !d.o.Release {
+			d.State = State{Seq: d.Seq, Events: d.Events, Handled: d.Handled, Reason: d.Reason, Message: d.Message}
+		}
+	}
+}
+
+// absent ends what there was of a workload that is gone.
+func (d *decider) absent() {
+	switch d.Phase {
+	case Adopting:
+		d.say(d.now, "NotFound", "the "+string(d.r.Service.Kind)+" does not exist")
+	case Released, Gone:
+	case Resting, Planning, Moving, Settled, GoingBack, Restoring:
+		d.enter(Gone, d.now)
+		d.say(d.now, "Deleted", "the "+string(d.r.Service.Kind)+" was deleted: the rollout ends")
+	}
+}
+
+// adopt learns what is the user's, once no update of Kubernetes' own is under way.
+func (d *decider) adopt() {
+	if d.o.Release {
+		d.enter(Released, d.now)
+		return
+	}
+	for template, v := range d.o.Versions {
+		if template != d.w.Template && v.Replicas > 0 {
+			d.say(d.now, "UpdateInProgress", "an update that began before the policy is still under way")
+			return
+		}
+	}
+	d.UID, d.Original, d.From = d.w.UID, d.w.Fields, d.w.Template
+	if d.Original.MinReadySeconds == HoldSeconds && d.Original.ProgressDeadline == NoDeadline {
+		// A hold whose state was lost: what the owner wrote is not known any more, so what Kubernetes takes by default.
+		d.Original = Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+		d.say(d.now, "FieldsUnknown", "the fields of a former hold were found and its state was not: Kubernetes' defaults take their place")
+	}
+	d.enter(Restoring, d.now)
+	d.say(d.now, "Adopted", "new templates wait for their plan from now on")
+}
+
+func (d *decider) rest() {
+	d.Schedule, d.Step, d.Tried, d.To, d.Mixed = nil, 0, nil, "", false
+	if d.o.Release {
+		if d.w.Fields == d.Original && d.w.Template == d.From {
+			d.enter(Released, d.now)
+			d.say(d.now, "Released", "the workload is as its owner wrote it")
+		}
+		return
+	}
+	d.learn()
+	switch t := d.w.Template; {
+	case (t == d.From || t == d.Failed) && d.strays() > 0:
+		d.abandon("NotPassed", plural(d.strays(), "replica")+" of versions that were not passed, after somebody let them roll", d.Queued, d.Failed)
+	case t == d.From:
+	case t == d.Failed:
+		d.say(d.now, "NotRetried", "version "+t+" was gone back from: change the template, or retry")
+	case d.w.Replicas == 0:
+		d.Queued = t
+	default:
+		d.To, d.Queued, d.Failed, d.Frozen, d.Reasserted = t, "", "", false, 0
+		d.enter(Planning, d.now)
+	}
+}
+
+// learn takes what the owner changes at rest for the owner's: only paused, or its like, is held then. What a hold may have
+// written, before a caller died that had not stored its state, is not learnt.
+func (d *decider) learn() {
+	theirs := d.w.Fields
+	if theirs != d.atRest(theirs) || d.w.Template != d.From || theirs.ProgressDeadline == NoDeadline && d.Original.ProgressDeadline != NoDeadline {
+		return
+	}
+	theirs.Paused, theirs.Partition, theirs.OnDelete = d.Original.Paused, d.Original.Partition, d.Original.OnDelete
+	d.Original = theirs
+}
+
+// strays counts the pods of versions other than the stable one.
+func (d *decider) strays() int {
+	n := 0
+	for template, v := range d.o.Versions {
+		if template != d.From {
+			n += v.Replicas
+		}
+	}
+	return n
+}
+
+// planning waits for a schedule that can start.
+func (d *decider) planning() {
+	d.Mixed = d.strays() > 0
+	switch {
+	case d.o.Release:
+		d.abandon("PolicyRemoved", "the policy was removed before the new version was planned", "", "")
+		return
+	case d.w.Template == d.From && d.Mixed:
+		d.abandon("Undone", "the template is the stable one again", "", "")
+		return
+	case d.w.Template == d.From:
+		d.enter(Restoring, d.now)
+		d.say(d.now, "Undone", "the template is the stable one again")
+		return
+	case d.w.Template != d.To:
+		d.To = d.w.Template
+	case d.w.Replicas == 0:
+		d.abandon("ScaledToZero", "there are no replicas: the new version waits until there are", d.To, "")
+		return
+	}
+	s, refusal := Plan(d.untried())
+	switch {
+	case refusal != nil && d.Mixed:
+		d.abandon(string(refusal.Reason), refusal.String(), d.To, "")
+	case refusal != nil:
+		d.say(d.now, string(refusal.Reason), refusal.String())
+	case d.o.Wait != "":
+		d.say(d.now, "WaitsForBudget", d.o.Wait)
+	case d.Frozen:
+		d.say(d.now, "Paused", "paused by a person")
+	default:
+		d.Schedule, d.Step, d.Replicas, d.Passed = &s, 0, d.w.Replicas, false
+		d.enter(Moving, d.now)
+		d.say(d.now, "Started", fmt.Sprintf("%s of %s: %s, at least %d of %d replicas serve", s.Strategy, d.To, s.Makespan, s.Least.Replicas, s.Replicas))
+	}
+}
+
+// heldName is of the source that surge pods hold already.
+const heldName = "held by surge pods"
+
+// untried is the request without sources whose pods stayed Unschedulable, and with the GPUs that surge pods hold already.
+func (d *decider) untried() Request {
+	r := d.r
+	r.Sources = nil
+	held := -d.w.Replicas
+	for _, v := range d.o.Versions {
+		held += v.Replicas - v.NoGPU
+	}
+	if held > 0 {
+		r.Sources = append(r.Sources, Source{Kind: Free, Name: heldName, Replicas: held})
+	}
+	for _, s := range d.r.Sources {
+		tried := false
+		for _, t := range d.Tried {
+			tried = tried || t == s.label()
+		}
+		if !tried {
+			r.Sources = append(r.Sources, s)
+		}
+	}
+	return r
+}
+
+// abandon goes back before anything, or anything more, is promoted. queue is tried again later, failed is not.
+func (d *decider) abandon(reason, message, queue, failed string) {
+	d.Queued, d.Failed = queue, failed
+	if queue != "" {
+		d.NotBefore = d.now.Add(retryAfter)
+	}
+	d.Passed = false
+	d.enter(GoingBack, d.now)
+	d.say(d.now, reason, message)
+}
+
+// returning waits until only the old version is left.
+func (d *decider) returning() {
+	if t := d.w.Template; t != d.From && t != d.To && t != "" {
+		// A template newer than the one that is being left: it waits for its turn.
+		d.Queued, d.NotBefore, d.To = t, d.now, t
+	}
+	if d.w.Template != d.From || !d.w.Synced {
+		return
+	}
+	for template, v := range d.o.Versions {
+		if template != d.From && v.Replicas > 0 {
+			return
+		}
+	}
+	// Old pods that still load are waited for at rest: what was held is given back as soon as the new version is gone.
+	if d.o.Versions[d.From].Replicas == d.w.Replicas {
+		d.enter(Restoring, d.now)
+		d.say(d.now, "WentBack", "only "+d.From+" is left; "+d.Message)
+	}
+}
+
+// obey carries out a command once.
+func (d *decider) obey() {
+	c := d.o.Command
+	if c.ID == "" || c.ID == d.Handled {
+		return
+	}
+	d.Handled = c.ID
+	running := d.Phase == Moving || d.Phase == Settled || d.Phase == Planning
+	switch c.Kind {
+	case Pause:
+		d.Frozen = true
+		d.say(d.now, "Paused", "paused by "+c.By)
+	case Resume:
+		d.Frozen = false
+		d.say(d.now, "Resumed", "resumed by "+c.By)
+	case Promote:
+		if d.Phase == Settled {
+			d.Passed, d.Frozen = true, false
+			d.say(d.now, "Promoted", fmt.Sprintf("step %s was passed by %s", d.step().Name, c.By))
+		}
+	case Abort:
+		if running {
+			d.abandon("Aborted", "aborted by "+c.By, "", d.To)
+		}
+	case Undo:
+		d.undo(running, c.By)
+	case Retry:
+		d.retry()
+	}
+}
+
+func (d *decider) undo(running bool, by string) {
+	switch {
+	case running:
+		d.abandon("Undone", "undone by "+by, "", d.To)
+	case d.Phase == Resting && d.Previous != "":
+		d.Queued, d.Failed, d.NotBefore = d.Previous, "", d.now
+	}
+}
+
+// retry lets a version that was gone back from, or waits, begin now.
+func (d *decider) retry() {
+	switch {
+	case d.Phase != Resting:
+	case d.Failed != "":
+		d.Queued, d.Failed, d.NotBefore = d.Failed, "", d.now
+	case d.Queued != "":
+		d.NotBefore = d.now
+	}
+}

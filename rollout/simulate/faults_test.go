@@ -1,0 +1,367 @@
+package simulate_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"headroom.dev/headroom/rollout"
+	"headroom.dev/headroom/rollout/simulate"
+)
+
+func span(seconds int) rollout.Span {
+	d := time.Duration(seconds) * time.Second
+	return rollout.Span{P50: d, P90: d}
+}
+
+// ordeal is a rollout under a schedule of faults, with what must never happen.
+type ordeal struct {
+	*simulate.Driver
+	random  *rand.Rand
+	log     []string
+	passed  map[string]bool // version/step that the judge or a person passed
+	clean   bool            // nothing has happened yet that no plan promises anything under
+	keep    int             // replicas that demand needs
+	pods    int             // the most GPUs that a plan of this rollout asked for
+	least   map[string]int  // replicas that the plans of a version promised
+	broken  string
+	stable  string
+	allowed map[string]bool // versions that were promoted by right
+}
+
+func (o *ordeal) note(format string, args ...any) {
+	o.log = append(o.log, fmt.Sprintf("%s ", o.World.Now().Format("15:04:05"))+fmt.Sprintf(format, args...))
+}
+
+func newOrdeal(seed uint64) *ordeal {
+	random := rand.New(rand.NewPCG(seed, 7))
+	n := 4 + random.IntN(9)
+	free := random.IntN(4)
+	router := random.IntN(2) == 0
+	strategies := []rollout.Strategy{rollout.Rolling, rollout.Canary, rollout.Canary, rollout.BlueGreen}
+	p := rollout.Policy{Strategy: strategies[random.IntN(len(strategies))], Reserve: random.IntN(2), KeepOld: time.Minute, Hold: time.Minute}
+	if p.Strategy == rollout.BlueGreen {
+		router = true
+		if random.IntN(2) == 0 {
+			free = n
+		}
+	}
+	if random.IntN(3) == 0 {
+		p.OnNewTemplate = rollout.Queue
+	}
+	if random.IntN(4) == 0 {
+		p.OnForeign = rollout.Stop
+	}
+	if p.Strategy == rollout.Canary && random.IntN(2) == 0 {
+		p.Steps = []rollout.CanaryStep{{Percent: 5}, {Percent: 25}, {Percent: 75}}
+	}
+	keep := 1 + random.IntN(n)
+	load, drain := 5+random.IntN(60), 1+random.IntN(20)
+	w := simulate.New(n, 1, drain, simulate.Behavior{Load: load}, []int{(n + free) / 2, n + free - (n+free)/2})
+	o := &ordeal{random: random, passed: map[string]bool{}, allowed: map[string]bool{"v1": true}, least: map[string]int{}, clean: true, keep: keep, stable: "v1"}
+	o.Driver = &simulate.Driver{
+		World: w, Policy: p, Period: 2 + random.IntN(5), Demand: rollout.Constant(float64(10 * keep)),
+		Service: rollout.Service{GPUs: 1, Capacity: 10, Router: router, StartUp: span(load), Drain: span(drain)},
+	}
+	o.Judge, o.Look = o.judge, o.look
+	o.Crash = func(actions int) (int, bool) {
+		if random.IntN(8) > 0 {
+			return -1, true
+		}
+		return random.IntN(actions + 1), random.IntN(2) == 0
+	}
+	o.Lost = func() bool { return random.IntN(20) == 0 }
+	return o
+}
+
+// judge draws a verdict for each settling; bad versions fail.
+func (o *ordeal) judge(key string, since time.Duration) rollout.Verdict {
+	version, _, _ := strings.Cut(key, "/")
+	switch {
+	case since < 20*time.Second:
+		return rollout.Verdict{}
+	case strings.HasSuffix(version, "bad"):
+		return rollout.Verdict{Result: rollout.Fail, Message: "errors"}
+	case since < 40*time.Second && len(key)%2 == 0:
+		return rollout.Verdict{Result: rollout.Inconclusive, Message: "no data"}
+	}
+	return rollout.Verdict{Result: rollout.Pass}
+}
+
+// look sees what is decided.
+func (o *ordeal) look(before, after rollout.State, seen rollout.Observation, actions []rollout.Action) {
+	if len(actions) > 0 {
+		o.note("%s %s [%s]", after.Phase, strings.ReplaceAll(simulate.Text(actions), "\n", "; "), counts(seen))
+	}
+	if after.Schedule != nil {
+		o.pods = max(o.pods, after.Schedule.Peak)
+		if least, ok := o.least[after.To]; !ok || after.Schedule.Least.Replicas < least {
+			o.least[after.To] = after.Schedule.Least.Replicas
+		}
+	}
+	if before.Phase == rollout.Settled && before.Schedule != nil && before.To != "" {
+		step := before.Schedule.Steps[before.Step]
+		if seen.Verdict.Result == rollout.Pass && seen.Verdict.Key == before.Key() || !step.Judged {
+			o.passed[before.To+"/"+step.Name] = true
+		}
+		if before.Step < after.Step && after.To == before.To && step.Judged && !o.passed[before.To+"/"+step.Name] {
+			o.fail("step %s of %s went on unjudged", step.Name, before.To)
+		}
+	}
+	if after.From != before.From && before.From != "" && before.Phase != rollout.Adopting {
+		if before.Schedule != nil {
+			for _, s := range before.Schedule.Steps {
+				if s.Judged && !o.passed[after.From+"/"+s.Name] {
+					o.fail("%s was made stable without step %s", after.From, s.Name)
+				}
+			}
+		}
+		o.allowed[after.From], o.stable = true, after.From
+	}
+}
+
+func counts(o rollout.Observation) string {
+	if o.Workload == nil {
+		return "gone"
+	}
+	out := fmt.Sprintf("N=%d %s", o.Workload.Replicas, o.Workload.Template)
+	for _, v := range []string{"v1", "v2", "v3", "v2bad"} {
+		if c := o.Versions[v]; c.Replicas > 0 {
+			out += fmt.Sprintf(" %s=%d/%d", v, c.Ready, c.Replicas)
+		}
+	}
+	return out
+}
+
+func (o *ordeal) fail(format string, args ...any) {
+	if o.broken == "" {
+		o.broken = fmt.Sprintf(format, args...)
+		o.note("BROKEN %s", o.broken)
+	}
+}
+
+// check looks at what must hold in every second.
+func (o *ordeal) check(t *testing.T) {
+	t.Helper()
+	w := o.World
+	s, err := o.State()
+	require.NoError(t, err)
+	if w.Deleted || w.Replicas == 0 {
+		return
+	}
+	ready := w.Ready("")
+	if o.clean && ready == 0 {
+		o.fail("no version serves")
+	}
+	if o.clean && s.Schedule != nil {
+		want := min(o.keep, s.Schedule.Replicas)
+		if ready < want {
+			o.fail("%d replicas serve, %d are needed", ready, want)
+		}
+		// A decider that died plans anew over what it finds; the first promise is the one that counts, as for GPUs.
+		if s.Phase == rollout.Moving && ready < o.least[s.To] && o.Policy.Strategy != rollout.BlueGreen {
+			o.fail("%d replicas serve, the plan says at least %d", ready, o.least[s.To])
+		}
+		// A decider that died plans anew over pods that it finds: what it may use is what it planned first.
+		if used := w.Used(); used > o.pods && (s.Phase == rollout.Moving || s.Phase == rollout.Settled) {
+			o.fail("%d GPUs are used, the plan says %d", used, o.pods)
+		}
+	}
+}
+
+// disturb does something that a cluster and its people do.
+func (o *ordeal) disturb() {
+	w, r := o.World, o.random
+	manifest := rollout.Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+	dirty := func(format string, args ...any) { o.clean = false; o.note(format, args...) }
+	switch r.IntN(14) {
+	case 0, 1:
+		n := max(1, w.Replicas+r.IntN(5)-2)
+		dirty("scale to %d", n)
+		w.Scale(n)
+	case 2:
+		n := r.IntN(w.Replicas + 1)
+		dirty("deep scale to %d", n)
+		w.Scale(n)
+	case 3:
+		dirty("manifest applied again")
+		manifest.MinReadySeconds = w.Fields.MinReadySeconds * r.IntN(2)
+		manifest.Paused = w.Fields.Paused
+		if manifest.MinReadySeconds > 0 {
+			manifest.ProgressDeadline = w.Fields.ProgressDeadline
+		}
+		w.Write("kubectl-client-side-apply", manifest, "")
+	case 4:
+		dirty("manifest applied again, unpaused, with its template")
+		manifest.MinReadySeconds, manifest.ProgressDeadline = w.Fields.MinReadySeconds, w.Fields.ProgressDeadline
+		w.Write("argocd", manifest, []string{"v1", "v2"}[r.IntN(2)])
+	case 5:
+		v := []string{"v3", "v2", "v2bad"}[r.IntN(3)]
+		dirty("template %s", v)
+		w.Write("user", w.Fields, v)
+	case 6:
+		dirty("undo")
+		w.Write("kubectl-rollout-undo", w.Fields, o.stable)
+	case 7:
+		dirty("others take GPUs")
+		w.Take(0, 1+r.IntN(2))
+	case 8:
+		dirty("others give GPUs back")
+		w.Take(0, -2)
+	case 9:
+		dirty("a node loses a GPU")
+		w.Lose(1, 1)
+	case 10:
+		kinds := []rollout.CommandKind{rollout.Pause, rollout.Resume, rollout.Abort, rollout.Retry, rollout.Undo}
+		o.Command = rollout.Command{ID: strconv.Itoa(r.Int()), Kind: kinds[r.IntN(len(kinds))], By: "ann"}
+		o.note("command %s", o.Command.Kind)
+	case 11:
+		o.note("the Deployment controller restarts")
+		w.Asleep = o.seconds() + 5 + r.IntN(30)
+	case 12:
+		if r.IntN(6) == 0 {
+			o.note("the policy is removed")
+			o.Release = true
+		}
+	case 13:
+		if r.IntN(10) == 0 {
+			dirty("deleted")
+			w.Deleted = true
+		}
+	}
+}
+
+func (o *ordeal) seconds() int {
+	return int(o.World.Now().Sub(time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)).Seconds())
+}
+
+func (o *ordeal) run(t *testing.T, faults bool) {
+	t.Helper()
+	version := []string{"v2", "v2", "v2bad"}[o.random.IntN(3)]
+	switch o.random.IntN(6) {
+	case 0:
+		o.World.Behavior["v2"] = simulate.Behavior{Crash: true}
+	case 1:
+		o.World.Behavior["v2"] = simulate.Behavior{NeverReady: true}
+	}
+	start := 20 + o.random.IntN(60)
+	for i := range 8000 {
+		if i == start {
+			o.note("template %s; %+v", version, o.Policy)
+			o.World.Write("user", o.World.Fields, version)
+		}
+		if faults && i > start && i < 2500 && o.random.IntN(150) == 0 {
+			o.disturb()
+		}
+		if i == 2600 {
+			o.Command = rollout.Command{ID: "calm", Kind: rollout.Resume, By: "ann"}
+			if o.World.Replicas == 0 {
+				o.World.Scale(4)
+			}
+			// Queued versions and retries would go on for ever.
+			o.Crash, o.Lost = nil, nil
+		}
+		require.NoError(t, o.Tick())
+		o.check(t)
+		if o.broken != "" {
+			return
+		}
+		if i > 2700 && i%50 == 0 && o.calm(t, i) {
+			break
+		}
+	}
+	o.end(t)
+}
+
+// calm says whether nothing more is going to happen.
+func (o *ordeal) calm(t *testing.T, second int) bool {
+	t.Helper()
+	s, err := o.State()
+	require.NoError(t, err)
+	switch s.Phase {
+	case rollout.Resting:
+		return s.Queued == "" && o.World.Ready("") == min(o.World.Replicas, o.World.Used()) || second > 7000
+	case rollout.Released, rollout.Gone:
+		return true
+	case rollout.Planning:
+		return second > 4500
+	case rollout.Adopting, rollout.Moving, rollout.Settled, rollout.GoingBack, rollout.Restoring:
+	}
+	return false
+}
+
+// end looks at what must hold once everything has come to rest.
+func (o *ordeal) end(t *testing.T) {
+	t.Helper()
+	s, err := o.State()
+	require.NoError(t, err)
+	w := o.World
+	if w.Deleted {
+		if s.Phase != rollout.Gone && s.Phase != rollout.Released || w.Stable != "" {
+			o.fail("deleted, and left in %q with stable %q", s.Phase, w.Stable)
+		}
+		return
+	}
+	switch s.Phase {
+	case rollout.Resting, rollout.Released:
+		f := w.Fields
+		if f.Paused == (s.Phase == rollout.Released) {
+			o.fail("paused is %v in %s", f.Paused, s.Phase)
+		}
+		f.Paused = false
+		if want := (rollout.Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}); f != want {
+			o.fail("the fields at the end are %+v", f)
+		}
+		if w.Weight != 0 {
+			o.fail("weight %v at rest", w.Weight)
+		}
+		for _, v := range []string{"v1", "v2", "v3", "v2bad"} {
+			if s.Phase == rollout.Released {
+				break // Kubernetes' own updates since
+			}
+			if w.Spec(v) > 0 && v != s.From {
+				o.fail("%d replicas of %s at rest, where %s is stable", w.Spec(v), v, s.From)
+			}
+			if w.Spec(v) > 0 && !o.allowed[v] {
+				o.fail("%s serves and was never passed", v)
+			}
+		}
+	case rollout.Planning:
+		// Refused: the old version serves on.
+	case rollout.Settled, rollout.Moving, rollout.GoingBack, rollout.Restoring, rollout.Adopting, rollout.Gone:
+		o.fail("still in %q: %s", s.Phase, s.Message)
+	}
+}
+
+// Schedules of faults, with the decider dying after any action and writes getting lost: the same hundred each time, and with
+// HEADROOM_FAULTS=all (make test-rollout-faults) 500 others. HEADROOM_SEED repeats one.
+func TestFaults(t *testing.T) {
+	base, count := uint64(1), 100
+	if os.Getenv("HEADROOM_FAULTS") == "all" {
+		base, count = rand.Uint64()%1_000_000_000, 500
+	}
+	if text := os.Getenv("HEADROOM_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+		base, count = seed, 1
+	}
+	ends := map[string]int{}
+	for i := range count {
+		seed := base + uint64(i)
+		o := newOrdeal(seed)
+		o.run(t, i%5 != 0 || count == 1)
+		s, err := o.State()
+		require.NoError(t, err)
+		ends[string(s.Phase)+" "+s.Reason]++
+		if o.broken != "" {
+			t.Fatalf("HEADROOM_SEED=%d: %s\n%s", seed, o.broken, strings.Join(o.log, "\n"))
+		}
+	}
+	t.Logf("seeds from %d: %v", base, ends)
+}
