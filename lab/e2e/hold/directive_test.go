@@ -367,20 +367,6 @@ func start(t *testing.T, p *player, d *datadriven.TestData) string {
 	return ""
 }
 
-// status prints what the Deployment reports, without times.
-func status(t *testing.T, p *player, _ *datadriven.TestData) string {
-	t.Helper()
-	d, err := p.c.Client.AppsV1().Deployments(p.namespace).Get(t.Context(), name, metav1.GetOptions{})
-	require.NoError(t, err)
-	s := d.Status
-	out := fmt.Sprintf("spec.replicas %d; status: replicas %d, updated %d, ready %d, available %d, unavailable %d\n",
-		*d.Spec.Replicas, s.Replicas, s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas, s.UnavailableReplicas)
-	for _, c := range s.Conditions {
-		out += p.plain(fmt.Sprintf("%s=%s %s", c.Type, c.Status, c.Reason)) + "\n"
-	}
-	return out
-}
-
 // fields prints the held fields, and who owns minReadySeconds.
 func fields(t *testing.T, p *player, _ *datadriven.TestData) string {
 	t.Helper()

@@ -166,6 +166,20 @@ func disruptions(t *testing.T, p *player, d *datadriven.TestData) string {
 	})
 }
 
+// status prints what the Deployment reports, without times.
+func status(t *testing.T, p *player, _ *datadriven.TestData) string {
+	t.Helper()
+	d, err := p.c.Client.AppsV1().Deployments(p.namespace).Get(t.Context(), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	s := d.Status
+	out := fmt.Sprintf("spec.replicas %d; status: replicas %d, updated %d, ready %d, available %d, unavailable %d\n",
+		*d.Spec.Replicas, s.Replicas, s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas, s.UnavailableReplicas)
+	for _, c := range s.Conditions {
+		out += p.plain(fmt.Sprintf("%s=%s %s", c.Type, c.Status, c.Reason)) + "\n"
+	}
+	return out
+}
+
 // evict asks for the eviction of n pods of a version at once.
 func evict(t *testing.T, p *player, d *datadriven.TestData) string {
 	t.Helper()
