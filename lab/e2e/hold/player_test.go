@@ -250,12 +250,12 @@ func (p *player) promised(d *datadriven.TestData, s standing) string {
 		ready += v.ready
 	}
 	switch {
+	case s.pending > 0: // whose GPU it is
+		return fmt.Sprintf("%d Ready, %d Pending", ready, s.pending)
 	case s.unavailable:
 		return fmt.Sprintf("at least %d of spec.replicas Ready, %d available, Available=False", min(ready, p.replicas), s.available)
-	case ready == p.replicas:
-		return s.String()
 	}
-	return fmt.Sprintf("%d Ready, %d Pending", ready, s.pending)
+	return s.String()
 }
 
 // command is a directive as it stands in the file.
