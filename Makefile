@@ -83,6 +83,11 @@ test-recommender-lab: build ## Right-size services end to end, with metrics-serv
 	bin/headroom-lab prepare --rightsizing
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/rightsizing -count=1 -timeout 20m -v $(TEST_FLAGS)
 
+.PHONY: test-hold
+test-hold: build ## Hold rolling updates at a mix of two versions, break the hold in every known way, write docs/rollout-hold.md; eight minutes (TEST_FLAGS="-run TestHold/together/undo")
+	bin/headroom-lab prepare
+	HEADROOM_E2E_SCALE=full HEADROOM_HOLD_REPORT=$(CURDIR)/docs/rollout-hold.md $(GO) test ./lab/e2e/hold -count=1 -timeout 30m -v $(TEST_FLAGS)
+
 .PHONY: test-hpa-exact
 test-hpa-exact: ## Hold scaler/hpa to the stock HPA controller, a simulated week per scenario; five minutes (TEST_FLAGS="-days 1 -seed 7")
 	cd scaler/hpa/exact && $(GO) test -count=1 -timeout 60m -v $(TEST_FLAGS)
