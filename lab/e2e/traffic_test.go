@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -293,7 +292,7 @@ func (m *moved) bySelector() {
 	in(both, replicas)
 	service := m.object("v1", "Service", "chat")
 	assert.Empty(m, service.GetAnnotations())
-	assert.False(m, strings.Contains(m.spec("v1", "Service"), traffic.HashLabel))
+	assert.NotContains(m, m.spec("v1", "Service"), traffic.HashLabel)
 	_, err = shared.Client.CoreV1().Services(m.namespace).Get(ctx, "chat-"+m.blue, metav1.GetOptions{})
 	require.Error(m, err)
 }
