@@ -56,8 +56,7 @@ spec:
 func TestMonitors(t *testing.T) {
 	t.Parallel()
 	ctx, namespace := t.Context(), shared.namespace(t)
-	_, err := shared.kubectl(t, "apply", "-f", "testdata/monitors.yaml")
-	require.NoError(t, err)
+	shared.knowMonitors(t)
 	authority, err := pki.NewAuthority(t.TempDir(), "ca")
 	require.NoError(t, err)
 	pair, err := authority.Server("exporter", nil, "exporter.test")
@@ -112,8 +111,7 @@ func TestMonitors(t *testing.T) {
 func TestMonitorWithoutRights(t *testing.T) {
 	t.Parallel()
 	ctx, namespace := t.Context(), shared.namespace(t)
-	_, err := shared.kubectl(t, "apply", "-f", "testdata/monitors.yaml")
-	require.NoError(t, err)
+	shared.knowMonitors(t)
 	shared.deploy(t, namespace, unannotated("by-token"))
 	pod := shared.ready(t, namespace, "app=service", 1)[0]
 	file := filepath.Join(t.TempDir(), "monitors.yaml")
@@ -126,6 +124,15 @@ func TestMonitorWithoutRights(t *testing.T) {
 		why := shared.get(ctx, t, ofPod(custom2, namespace, pod.Name, "requests_waiting")).refusal(t, http.StatusNotFound)
 		require.Contains(t, why, fmt.Sprintf("PodMonitor %s/by-token", namespace))
 		require.Contains(t, why, fmt.Sprintf("cannot read secret %s/scraping: forbidden", namespace))
+	})
+}
+
+// knowMonitors makes the kinds. Of two tests that do so at the same time kubectl tells one that they exist already.
+func (c *cluster) knowMonitors(t *testing.T) {
+	t.Helper()
+	eventually(t, 20*time.Second, func(r require.TestingT) {
+		_, err := c.kubectl(t, "apply", "-f", "testdata/monitors.yaml")
+		require.NoError(r, err)
 	})
 }
 
