@@ -84,7 +84,7 @@ test-recommender-lab: build ## Right-size services end to end, with metrics-serv
 	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/rightsizing -count=1 -timeout 20m -v $(TEST_FLAGS)
 
 .PHONY: test-hold
-test-hold: build ## Hold rolling updates at a mix of two versions, break the hold in every known way, write docs/rollout-hold.md; eight minutes (TEST_FLAGS="-run TestHold/together/undo")
+test-hold: build ## Hold rolling updates at a mix of two versions, break the hold in every known way, write docs/rollout-hold.md; more than eight minutes (TEST_FLAGS="-run TestHold/together/undo")
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full HEADROOM_HOLD_REPORT=$(CURDIR)/docs/rollout-hold.md $(GO) test ./lab/e2e/hold -count=1 -timeout 30m -v $(TEST_FLAGS)
 
