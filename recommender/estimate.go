@@ -32,7 +32,8 @@ func Estimate(u *Usage, now time.Time) Recommendation {
 	if !isMemory(u.resource) {
 		lower = max(1, lower-1) // what needed a level needed more than the level below
 	}
-	r.Lower, r.Upper = levelValue(lower)*unit, levelValue(max(float64(l.upper), level))*unit
+	// What was held, or is about to change, may be outside of what is expected now; the range that is claimed holds it.
+	r.Lower, r.Upper = levelValue(min(lower, level))*unit, levelValue(max(float64(l.upper), level))*unit
 	r.basis.reason = r.Reason
 	p := &u.policy
 	if p.Min > 0 && r.Request < p.Min {

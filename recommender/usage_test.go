@@ -99,6 +99,7 @@ func TestRiskIsKept(t *testing.T) {
 				}
 				e := recommender.Estimate(u, now)
 				request, lower, upper = e.Request, e.Lower, e.Upper
+				require.False(t, e.Valid && (lower > request || request > upper), "%s: %v is outside of %v to %v", name, request, lower, upper)
 			})
 			assert.LessOrEqual(t, over/n, risk*1.25, "%s at a risk of %v", name, risk)
 			assert.Greater(t, held/intervals, 0.8, "%s at a risk of %v: the interval that claims 90 %%", name, risk)

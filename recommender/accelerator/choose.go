@@ -30,8 +30,8 @@ func (in Input) need(a *Advice) (need, bool) {
 		if missing != "" {
 			*a = a.without(ReasonPreallocated, fmt.Sprintf(
 				"%s allocates its memory ahead, so that use shows the setting, not the need, and the need cannot be computed: %s", in.Engine.Kind, missing))
-			if hours := len(in.Engine.KV.known()); hours < minHours {
-				a.ReadyAt = in.Now.Add(time.Duration(minHours-hours) * in.Engine.KV.step())
+			if l.waiting { // what else is missing a person must give
+				a.ReadyAt = in.Now.Add(time.Duration(minHours-len(in.Engine.KV.known())) * in.Engine.KV.step())
 			}
 			return need{}, false
 		}

@@ -103,6 +103,7 @@ const (
 
 // layout is an engine's memory, and what its KV-cache is needed for.
 type layout struct {
+	waiting  bool // all that is missing are hours
 	kind     EngineKind
 	fraction float64 // now
 	unset    bool    // the fraction is not the engine's setting, but what it comes to
@@ -148,6 +149,7 @@ func (e Engine) layout() (l layout, missing string) {
 	}
 	var ok bool
 	if l.use, ok = NewTail(e.KV); !ok {
+		l.waiting = true
 		return l, fmt.Sprintf("the use of its KV-cache is known for %d hours, and %d are needed", len(e.KV.known()), minHours)
 	}
 	l.censor(e)

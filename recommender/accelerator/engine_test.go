@@ -107,6 +107,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		assert.Equal(t, accelerator.ReasonPreallocated, a.Reason)
 		assert.Contains(t, a.Why, c.says)
 		assert.NotContains(t, a.Why, "NaN")
+		assert.Equal(t, !strings.Contains(c.says, "hours"), a.ReadyAt.IsZero(), "%s: only hours come by themselves", c.says)
 	}
 	e := full()
 	a := accelerator.Recommend(accelerator.Input{Now: begin(), Model: "NVIDIA H200", Policy: accelerator.DefaultPolicy(), Engine: &e})
