@@ -26,6 +26,9 @@ const (
 
 	KindResourceRecommendation      = "ResourceRecommendation"
 	ResourceResourceRecommendations = "resourcerecommendations"
+
+	KindRolloutPolicy       = "RolloutPolicy"
+	ResourceRolloutPolicies = "rolloutpolicies"
 )
 
 // GroupVersion returns headroom.dev/v1alpha1.
@@ -36,7 +39,7 @@ func GroupVersion() schema.GroupVersion {
 // AddToScheme makes a scheme know the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion(), &MetricRule{}, &MetricRuleList{}, &ScalePolicy{}, &ScalePolicyList{},
-		&ResourceRecommendation{}, &ResourceRecommendationList{})
+		&ResourceRecommendation{}, &ResourceRecommendationList{}, &RolloutPolicy{}, &RolloutPolicyList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }

@@ -83,13 +83,18 @@ func rooms() table {
 		{"rollout/traffic", edge, []string{"rollout/route"}},
 		{"rollout/placement", core, nil},
 		{"rollout/placement/kube", edge, []string{"rollout/placement"}},
+		{"rollout/workload", edge, []string{"rollout", "api/v1alpha1"}},
+		{"rollout/capacity", edge, []string{"rollout", "rollout/placement", "rollout/placement/kube", "api/v1alpha1"}},
+		{"rollout/evidence", edge, []string{"rollout", "rollout/judge", "api/v1alpha1", "api/query"}},
+		{"rollout/autoscaler", edge, []string{"rollout/workload"}},
+		{"rollout/kube", edge, []string{"rollout", "rollout/route", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "api/v1alpha1"}},
 
 		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "recommender/...", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "recommender/...", "rollout", "rollout/judge", "rollout/route", "rollout/traffic", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "rollout/kube", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
