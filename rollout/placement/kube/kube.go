@@ -74,9 +74,7 @@ func Pod(p *corev1.Pod) (placement.Pod, bool, error) {
 	if p.Spec.Priority != nil {
 		out.Priority = *p.Spec.Priority
 	}
-	out.Requests = resources(resourcehelpers.PodRequests(p, resourcehelpers.PodResourcesOptions{
-		UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true,
-	}))
+	out.Requests = requests(p)
 	var err error
 	if out.AntiAffinity, err = antiAffinity(p.Namespace, p.Labels, &p.Spec); err != nil {
 		return placement.Pod{}, false, fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err)
@@ -144,11 +142,17 @@ func resources(list corev1.ResourceList) placement.Resources {
 		switch {
 		case name == corev1.ResourceCPU:
 			out[placement.CPU] = q.MilliValue()
-		case name == corev1.ResourceMemory, name == corev1.ResourcePods, name == corev1.ResourceEphemeralStorage, scalar(string(name)):
+		case counted(name):
 			out[string(name)] = q.Value()
 		}
 	}
 	return out
+}
+
+// counted reports whether the scheduler counts a resource.
+func counted(name corev1.ResourceName) bool {
+	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourcePods || name == corev1.ResourceEphemeralStorage ||
+		scalar(string(name))
 }
 
 func scalar(name string) bool {

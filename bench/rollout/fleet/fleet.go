@@ -1,8 +1,10 @@
-package main
+// Package fleet makes random clusters of a size at which a planner's time matters, as the API's objects.
+package fleet
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -10,12 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The size of a random cluster, and what its names and labels are.
+// The size of a cluster.
 const (
-	fleetNodes    = 5000
-	fleetPods     = 50_000
-	fleetApps     = 400
-	fleetTeams    = 40
+	Nodes = 5000
+	Pods  = 50_000
+)
+
+const (
+	apps          = 400
+	teams         = 40
 	gpuResource   = "nvidia.com/gpu"
 	zoneLabel     = "topology.kubernetes.io/zone"
 	hostLabel     = "kubernetes.io/hostname"
@@ -25,46 +30,46 @@ const (
 	tenantsOnNode = 15 // pods of a node at most: GPUs, CPU and the number of pods are never exceeded
 )
 
-// fleet is a cluster as an informer's cache holds it.
-type fleet struct {
-	nodes      []*corev1.Node
-	pods       []*corev1.Pod
-	namespaces []*corev1.Namespace
-	r          *rand.Rand
+// Fleet is a cluster as an informer's cache holds it.
+type Fleet struct {
+	Nodes      []*corev1.Node
+	Pods       []*corev1.Pod
+	Namespaces []*corev1.Namespace
+	Rand       *rand.Rand // goes on where the cluster ends
 }
 
-// newFleet draws 5,000 nodes in three zones and 250 racks (8, 4 or no GPUs; some tainted, cordoned) and 50,000 pods on them, of
+// New draws 5,000 nodes in three zones and 250 racks (8, 4 or no GPUs; some tainted, cordoned) and 50,000 pods on them, of
 // which about a third hold GPUs, one in a hundred has anti-affinity, a few are about to go, or nominated.
-func newFleet(seed uint64) *fleet {
-	f := &fleet{r: rand.New(rand.NewPCG(seed, 7))}
-	for i := range fleetTeams {
-		f.namespaces = append(f.namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+func New(seed uint64) *Fleet {
+	f := &Fleet{Rand: rand.New(rand.NewPCG(seed, 7))}
+	for i := range teams {
+		f.Namespaces = append(f.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 			Name: fmt.Sprintf("team-%02d", i), Labels: map[string]string{"kubernetes.io/metadata.name": fmt.Sprintf("team-%02d", i)},
 		}})
 	}
-	free := make([]int, fleetNodes)
-	load := make([]int, fleetNodes)
-	for i := range fleetNodes {
-		free[i] = []int{8, 8, 8, 4, 0}[f.r.IntN(5)]
-		f.nodes = append(f.nodes, f.node(i, free[i]))
+	free := make([]int, Nodes)
+	load := make([]int, Nodes)
+	for i := range Nodes {
+		free[i] = []int{8, 8, 8, 4, 0}[f.Rand.IntN(5)]
+		f.Nodes = append(f.Nodes, f.node(i, free[i]))
 	}
-	for i := range fleetPods {
-		at := f.r.IntN(fleetNodes)
+	for i := range Pods {
+		at := f.Rand.IntN(Nodes)
 		for load[at] == tenantsOnNode {
-			at = (at + 1) % fleetNodes
+			at = (at + 1) % Nodes
 		}
-		gpus := min(free[at], []int{0, 0, 0, 1, 1, 2, 4, 8}[f.r.IntN(8)])
+		gpus := min(free[at], []int{0, 0, 0, 1, 1, 2, 4, 8}[f.Rand.IntN(8)])
 		free[at] -= gpus
 		load[at]++
-		f.pods = append(f.pods, f.pod(i, f.nodes[at].Name, gpus))
+		f.Pods = append(f.Pods, f.pod(i, f.Nodes[at].Name, gpus))
 	}
 	return f
 }
 
-func (f *fleet) node(i, gpus int) *corev1.Node {
+func (f *Fleet) node(i, gpus int) *corev1.Node {
 	name := fmt.Sprintf("node-%05d", i)
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-		hostLabel: name, zoneLabel: string('a' + rune(i%3)), rackLabel: fmt.Sprint(i / nodesPerRack), "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+		hostLabel: name, zoneLabel: string('a' + rune(i%3)), rackLabel: strconv.Itoa(i/nodesPerRack), "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
 		"node.kubernetes.io/instance-type": fmt.Sprintf("gpu-%d", gpus), "topology.kubernetes.io/region": "eu-1",
 	}}}
 	n.Status.Allocatable = corev1.ResourceList{
@@ -72,11 +77,11 @@ func (f *fleet) node(i, gpus int) *corev1.Node {
 		corev1.ResourcePods: resource.MustParse("110"), corev1.ResourceEphemeralStorage: resource.MustParse("4Ti"),
 	}
 	if gpus > 0 {
-		n.Labels[productLabel] = []string{"NVIDIA-H200", "NVIDIA-L40S"}[f.r.IntN(2)]
+		n.Labels[productLabel] = []string{"NVIDIA-H200", "NVIDIA-L40S"}[f.Rand.IntN(2)]
 		n.Status.Allocatable[gpuResource] = *resource.NewQuantity(int64(gpus), resource.DecimalSI)
 		n.Spec.Taints = []corev1.Taint{{Key: gpuResource, Value: "present", Effect: corev1.TaintEffectNoSchedule}}
 	}
-	if f.r.IntN(100) == 0 {
+	if f.Rand.IntN(100) == 0 {
 		n.Spec.Unschedulable = true
 		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "node.kubernetes.io/unschedulable", Effect: corev1.TaintEffectNoSchedule})
 	}
@@ -84,25 +89,25 @@ func (f *fleet) node(i, gpus int) *corev1.Node {
 	return n
 }
 
-func (f *fleet) pod(i int, node string, gpus int) *corev1.Pod {
-	app := fmt.Sprintf("app-%03d", f.r.IntN(fleetApps))
+func (f *Fleet) pod(i int, node string, gpus int) *corev1.Pod {
+	app := fmt.Sprintf("app-%03d", f.Rand.IntN(apps))
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("%s-%06d", app, i), Namespace: fmt.Sprintf("team-%02d", f.r.IntN(fleetTeams)), UID: types.UID(fmt.Sprint(i)),
-			Labels: map[string]string{"app": app, "pod-template-hash": fmt.Sprintf("%08x", f.r.Uint32()), "tier": "serving"},
+			Name: fmt.Sprintf("%s-%06d", app, i), Namespace: fmt.Sprintf("team-%02d", f.Rand.IntN(teams)), UID: types.UID(strconv.Itoa(i)),
+			Labels: map[string]string{"app": app, "pod-template-hash": fmt.Sprintf("%08x", f.Rand.Uint32()), "tier": "serving"},
 		},
 		Spec: corev1.PodSpec{
-			NodeName: node, Priority: new(int32(f.r.IntN(3)) - 1), Tolerations: gpuToleration(),
+			NodeName: node, Priority: new(int32(f.Rand.IntN(3)) - 1), Tolerations: gpuToleration(),
 			Containers: []corev1.Container{
-				container("server", fmt.Sprint(1+f.r.IntN(8)), fmt.Sprintf("%dGi", 4+f.r.IntN(28)), gpus), container("proxy", "100m", "128Mi", 0),
+				container("server", strconv.Itoa(1+f.Rand.IntN(8)), fmt.Sprintf("%dGi", 4+f.Rand.IntN(28)), gpus), container("proxy", "100m", "128Mi", 0),
 			},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning},
 	}
-	if f.r.IntN(100) == 0 {
+	if f.Rand.IntN(100) == 0 {
 		p.Spec.Affinity = apart(app)
 	}
-	switch f.r.IntN(500) {
+	switch f.Rand.IntN(500) {
 	case 0:
 		p.DeletionTimestamp = &metav1.Time{}
 	case 1:
@@ -136,15 +141,15 @@ func apart(app string) *corev1.Affinity {
 	}}}
 }
 
-// shape is a kind of service that is updated in a fleet.
-type shape struct {
-	name     string
-	gpus     int
-	template corev1.PodTemplateSpec
+// Shape is a kind of service that is updated in a fleet.
+type Shape struct {
+	Name     string
+	GPUs     int
+	Template corev1.PodTemplateSpec
 }
 
-// shapes are from the plainest to those whose pods depend on each other, which cost more to count.
-func shapes() []shape {
+// Shapes are from the plainest to those whose pods depend on each other, which cost more to count.
+func Shapes() []Shape {
 	template := func(gpus int, change func(*corev1.PodTemplateSpec)) corev1.PodTemplateSpec {
 		t := corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "app-007", "pod-template-hash": "new"}},
@@ -163,7 +168,7 @@ func shapes() []shape {
 			})
 		}
 	}
-	return []shape{
+	return []Shape{
 		{"1 GPU, node selector", 1, template(1, func(*corev1.PodTemplateSpec) {})},
 		{"8 GPUs, node selector", 8, template(8, func(*corev1.PodTemplateSpec) {})},
 		{"1 GPU, zones spread, hosts apart", 1, template(1, func(t *corev1.PodTemplateSpec) { spread(t, zoneLabel); t.Spec.Affinity = apart("app-007") })},
