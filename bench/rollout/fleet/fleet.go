@@ -69,7 +69,7 @@ func New(seed uint64) *Fleet {
 func (f *Fleet) node(i, gpus int) *corev1.Node {
 	name := fmt.Sprintf("node-%05d", i)
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-		hostLabel: name, zoneLabel: string('a' + rune(i%3)), rackLabel: strconv.Itoa(i/nodesPerRack), "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+		hostLabel: name, zoneLabel: string('a' + rune(i%3)), rackLabel: strconv.Itoa(i / nodesPerRack), "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
 		"node.kubernetes.io/instance-type": fmt.Sprintf("gpu-%d", gpus), "topology.kubernetes.io/region": "eu-1",
 	}}}
 	n.Status.Allocatable = corev1.ResourceList{

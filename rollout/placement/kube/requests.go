@@ -32,15 +32,22 @@ func plain(p *corev1.Pod) (placement.Resources, bool) {
 			return nil, false
 		}
 	}
-	if r := p.Status.Resources; p.Status.AllocatedResources != nil || r != nil && r.Requests != nil {
-		if r == nil || !adds(p.Status.AllocatedResources, sum) || !adds(r.Requests, sum) {
-			return nil, false
-		}
+	if !agrees(p, sum) {
+		return nil, false
 	}
 	if len(sum) == 0 {
 		return nil, true
 	}
 	return sum, true
+}
+
+// agrees says that what the status tells of the whole pod, if anything, is the sum.
+func agrees(p *corev1.Pod, sum placement.Resources) bool {
+	r := p.Status.Resources
+	if p.Status.AllocatedResources == nil && (r == nil || r.Requests == nil) {
+		return true
+	}
+	return r != nil && adds(p.Status.AllocatedResources, sum) && adds(r.Requests, sum)
 }
 
 func add(sum placement.Resources, list corev1.ResourceList) bool {
