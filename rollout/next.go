@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -194,24 +195,26 @@ func (d *decider) planning() {
 // heldName is of the source that surge pods hold already.
 const heldName = "held by surge pods"
 
-// untried is the request without sources whose pods stayed Unschedulable, and with the GPUs that surge pods hold already.
-func (d *decider) untried() Request {
-	r := d.r
+func (d *decider) untried() Request { return Untried(&d.State, d.r, d.o) }
+
+// Untried is the request that Next plans with in a state: without sources whose pods stayed Unschedulable, and with the GPUs that
+// surge pods hold already.
+func Untried(s *State, r Request, o *Observation) Request {
+	sources := r.Sources
 	r.Sources = nil
-	held := -d.w.Replicas
-	for _, v := range d.o.Versions {
+	held := 0
+	if o.Workload != nil {
+		held = -o.Workload.Replicas
+	}
+	for _, v := range o.Versions {
 		held += v.Replicas - v.NoGPU
 	}
 	if held > 0 {
 		r.Sources = append(r.Sources, Source{Kind: Free, Name: heldName, Replicas: held})
 	}
-	for _, s := range d.r.Sources {
-		tried := false
-		for _, t := range d.Tried {
-			tried = tried || t == s.label()
-		}
-		if !tried {
-			r.Sources = append(r.Sources, s)
+	for _, source := range sources {
+		if !slices.Contains(s.Tried, source.label()) {
+			r.Sources = append(r.Sources, source)
 		}
 	}
 	return r
