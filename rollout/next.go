@@ -100,13 +100,35 @@ func (d *decider) adopt() {
 		}
 	}
 	d.UID, d.Original, d.From = d.w.UID, d.w.Fields, d.w.Template
-	if d.Original.MinReadySeconds == HoldSeconds && d.Original.ProgressDeadline == NoDeadline {
-		// A hold whose state was lost: what the owner wrote is not known any more, so what Kubernetes takes by default.
-		d.Original = Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+	if owners := d.ownersOf(d.w.Fields); owners != d.w.Fields {
+		d.Original = owners
 		d.say(d.now, "FieldsUnknown", "the fields of a former hold were found and its state was not: Kubernetes' defaults take their place")
 	}
 	d.enter(Restoring, d.now)
 	d.say(d.now, "Adopted", "new templates wait for their plan from now on")
+}
+
+// ownersOf is what the owner may have written of fields as they are found. They are the owner's, but for those of a hold whose state
+// was lost: of these nobody knows any more what they were.
+func (d *decider) ownersOf(f Fields) Fields {
+	ours := func(field string) bool {
+		_, others := d.w.Writers[field]
+		return d.w.Writers != nil && !others // nil: nobody can tell
+	}
+	switch d.r.Service.Kind {
+	case StatefulSet:
+		if f.Partition == restPartition {
+			f.Partition = 0
+		}
+	case DaemonSet:
+		f.OnDelete = f.OnDelete && !ours("updateStrategy.onDelete")
+	case Deployment:
+		if f.MinReadySeconds == HoldSeconds && f.ProgressDeadline == NoDeadline {
+			return Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+		}
+		f.Paused = f.Paused && !ours("paused")
+	}
+	return f
 }
 
 func (d *decider) rest() {
