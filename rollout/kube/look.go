@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -69,6 +68,11 @@ func (c *Controller) look(ctx context.Context, e *entry, p *v1alpha1.RolloutPoli
 		err = nil
 	}
 	if err != nil {
+		if l.basis != nil {
+			// What cannot be done is said where people look, besides in the log.
+			l.messages = append(l.messages, err.Error())
+			err = errors.Join(err, l.report(ctx, before))
+		}
 		return 0, err
 	}
 	if done {
@@ -334,10 +338,11 @@ type gathered struct {
 func (l *look) gather(ctx context.Context) error {
 	planner := l.c.opts.Planner
 	if l.seen.Workload == nil {
-		l.basis = &Basis{Seen: l.seen, Request: rollout.Request{Now: l.now, Policy: l.rules, Service: rollout.Service{Kind: l.seen.Kind, Capacity: 1, Router: l.p.Spec.Traffic != nil}}}
+		l.basis = &Basis{Seen: l.seen, Request: rollout.Request{Now: l.now, Policy: l.rules, Service: rollout.Service{Kind: l.seen.Kind, Capacity: 1, Router: l.router != nil}}}
 		return nil
 	}
 	l.basis = planner.outline(l.p, l.rules, l.seen, l.now)
+	l.basis.Request.Service.Router = l.traffic() != nil
 	plan := l.mayPlan() || l.before.Phase == rollout.Moving && l.versions[l.before.To].NoGPU > 0
 	if !plan && (!active(l.before.Phase) || l.before.Phase == rollout.Resting || l.before.Phase == rollout.Restoring) {
 		return nil
@@ -387,8 +392,8 @@ func changed(err error, what string) error {
 
 // generationOf is that of the workload that was seen, 0 where there is none.
 func generationOf(s *workload.Seen) int64 {
-	if o, ok := s.Object.(metav1.Object); ok && s.Workload != nil {
-		return o.GetGeneration()
+	if s.Workload == nil {
+		return 0
 	}
-	return 0
+	return s.Object.GetGeneration()
 }

@@ -98,13 +98,14 @@ func (l *look) judge(ctx context.Context) rollout.Verdict {
 
 // observeRouter makes the router and reads the split in force.
 func (l *look) observeRouter(ctx context.Context) error {
-	if l.p.Spec.Traffic == nil {
+	t := l.traffic()
+	if t == nil {
 		return nil
 	}
 	var err error
-	if l.router, err = l.c.opts.Routers(l.p); err != nil {
+	if l.router, err = l.routerOf(); err != nil {
 		l.routed = err
-		l.blame(&Problem{Reason: v1alpha1.ReasonInvalid, Field: trafficField(l.p.Spec.Traffic), Err: err})
+		l.blame(&Problem{Reason: v1alpha1.ReasonInvalid, Field: trafficField(t), Err: err})
 		return nil
 	}
 	l.split, l.routed = l.router.Read(ctx)
@@ -116,11 +117,11 @@ func (l *look) observeRouter(ctx context.Context) error {
 	case errors.As(l.routed, &notYet):
 		l.messages = append(l.messages, notYet.Error())
 	case errors.As(l.routed, &conflict):
-		l.blame(&Problem{Reason: ReasonRouterConflict, Field: trafficField(l.p.Spec.Traffic), Err: l.routed})
+		l.blame(&Problem{Reason: ReasonRouterConflict, Field: trafficField(t), Err: l.routed})
 	case errors.Is(l.routed, route.ErrNotFound), errors.Is(l.routed, route.ErrNotInstalled):
-		l.blame(&Problem{Reason: ReasonRouterNotFound, Field: trafficField(l.p.Spec.Traffic), Err: l.routed})
+		l.blame(&Problem{Reason: ReasonRouterNotFound, Field: trafficField(t), Err: l.routed})
 	case errors.Is(l.routed, route.ErrAmbiguous), errors.Is(l.routed, route.ErrInvalid), errors.Is(l.routed, route.ErrUnsupported):
-		l.blame(&Problem{Reason: ReasonRouterFailed, Field: trafficField(l.p.Spec.Traffic), Err: l.routed})
+		l.blame(&Problem{Reason: ReasonRouterFailed, Field: trafficField(t), Err: l.routed})
 	default:
 		// The cluster's fault, not the policy's: what is in force is not known, so that nothing is promoted meanwhile.
 		l.log.Warn("cannot read the split of traffic", "err", l.routed)

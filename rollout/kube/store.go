@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	stateKey   = "state"   // rollout.State as JSON
-	stableKey  = "stable"  // the template that routers and records have as the stable one
-	notesKey   = "notes"   // notes as JSON
-	judgeKey   = "judge"   // what evidence.Judge returned
+	stateKey   = "state"  // rollout.State as JSON
+	stableKey  = "stable" // the template that routers and records have as the stable one
+	notesKey   = "notes"  // notes as JSON
+	judgeKey   = "judge"  // what evidence.Judge returned
 	recordName = "headroom-rollout-"
 	maxName    = 253
 )
@@ -51,6 +51,9 @@ type notes struct {
 	// Ensured says that objects that ask for capacity may exist, Held that the HPA may be.
 	Ensured bool `json:"ensured,omitempty"`
 	Held    bool `json:"held,omitempty"`
+	// Traffic is what the router is of that was set and not put back yet; Reasserted counts how often it was, in this update.
+	Traffic    *v1alpha1.TrafficRouting `json:"traffic,omitempty"`
+	Reasserted int                      `json:"reasserted,omitempty"`
 	// Resource is that of the GPUs which the present update takes.
 	Resource string `json:"resource,omitempty"`
 	// Target is the workload that all this is about, Rules what the policy last said that made sense.
