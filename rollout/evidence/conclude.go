@@ -122,8 +122,11 @@ func (s *scene) figures(v *judge.Verdict) []v1alpha1.RolloutMetricVerdict {
 		}
 		if e := m.Effect; e.OK && finite(e.Ratio) {
 			out.Ratio = short(e.Ratio)
-			if finite(e.Low) && finite(e.High) {
+			switch {
+			case finite(e.Low) && finite(e.High):
 				out.Ratio += fmt.Sprintf(" (%s to %s)", short(e.Low), short(e.High))
+			case finite(e.Low):
+				out.Ratio += fmt.Sprintf(" (%s or more)", short(e.Low))
 			}
 		}
 		list = append(list, out)

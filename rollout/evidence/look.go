@@ -160,7 +160,9 @@ func (s *scene) look(ctx context.Context) {
 		return
 	}
 	s.remember(observed)
-	s.record.Judged = s.now
+	if s.now.After(s.record.Judged) {
+		s.record.Judged = s.now
+	}
 	s.conclude(s.record.judge.Look(s.now, observed))
 }
 
