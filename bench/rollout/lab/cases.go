@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/lab/demo/update"
 )
 
@@ -44,6 +45,12 @@ func cases(o options) []update.Case {
 			for _, w := range native() {
 				name := fmt.Sprintf("%d GPUs, %g/s, %s", gpus, demand, w.name)
 				add(update.Case{Name: name, Replicas: replicas, GPUs: gpus, Demand: demand, Strategy: w.strategy, Limit: limit})
+			}
+			for _, strategy := range []v1alpha1.RolloutStrategy{v1alpha1.StrategyRolling, v1alpha1.StrategyBlueGreen, v1alpha1.StrategyCanary} {
+				name := fmt.Sprintf("%d GPUs, %g/s, Headroom %s", gpus, demand, strategy)
+				add(update.Case{
+					Name: name, Replicas: replicas, GPUs: gpus, Demand: demand, Strategy: update.Default(), Policy: update.Policy(strategy), Limit: limit,
+				})
 			}
 		}
 	}

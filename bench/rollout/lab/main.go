@@ -36,7 +36,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var o options
 	gpus := flag.String("gpus", "8,9,10,16", "GPUs that the service may have, of which its replicas take 8")
-	demands := flag.String("demands", "50,75", "requests/s; a replica serves 10 in time, so 8 serve 80")
+	demands := flag.String("demands", "46,75", "requests/s; a replica serves 10 in time, so 8 serve 80")
 	only := flag.String("only", "", "only cases whose name matches this regular expression")
 	flag.StringVar(&o.results, "results", "bench/results", "folder for the JSON file and the plot")
 	flag.StringVar(&o.state, "state-dir", "", "the lab's state directory; default a new one that is removed at the end")
@@ -104,6 +104,9 @@ func run(ctx context.Context, o options) (err error) {
 	p := progress.New(os.Stderr)
 	if ours(list) {
 		if err := l.Cluster().Install(ctx, p); err != nil {
+			return err
+		}
+		if err := update.Hasten(ctx, l.Cluster(), p); err != nil {
 			return err
 		}
 	}
