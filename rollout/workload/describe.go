@@ -44,11 +44,15 @@ func (v *Version) Describe() Description {
 
 // Name is a version in messages: "revision 5 (7f9b8c6d4)", "new template (1a2b3c4d5e)".
 func (v *Version) Name() string {
-	if v.Revision == 0 || v.Hash == "" {
+	if v.Hash == "" {
 		return fmt.Sprintf("new template (%s)", v.ID)
 	}
 	// A StatefulSet's revision is called by the StatefulSet's name and the hash.
-	return fmt.Sprintf("revision %d (%s)", v.Revision, v.Hash[strings.LastIndexByte(v.Hash, '-')+1:])
+	hash := v.Hash[strings.LastIndexByte(v.Hash, '-')+1:]
+	if v.Revision == 0 {
+		return fmt.Sprintf("lost revision (%s)", hash)
+	}
+	return fmt.Sprintf("revision %d (%s)", v.Revision, hash)
 }
 
 // model is what an inference engine's container serves, "" where its arguments do not tell: vllm serve MODEL, --model (vLLM,
