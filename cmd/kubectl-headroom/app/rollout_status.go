@@ -161,9 +161,8 @@ func (c *cluster) awaitRollout(ctx context.Context, o *options, f format, arg st
 // generation is the workload's: the update that is waited for is that of the template which it has now. 0 where it cannot be read;
 // then what the status says is taken for it.
 func (c *cluster) generation(ctx context.Context, p *v1alpha1.RolloutPolicy) int64 {
-	kinds := map[string]string{"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 	var o metav1.PartialObjectMetadata
-	err := c.fetch(ctx, scoped(p.Spec.TargetRef.APIVersion, p.Namespace, kinds[p.Spec.TargetRef.Kind], p.Spec.TargetRef.Name), nil, &o)
+	err := c.fetch(ctx, scoped(p.Spec.TargetRef.APIVersion, p.Namespace, resources()[p.Spec.TargetRef.Kind], p.Spec.TargetRef.Name), nil, &o)
 	if err != nil {
 		return 0
 	}
