@@ -43,7 +43,7 @@ func (o *options) rollout() *cobra.Command {
   kubectl headroom rollout promote chat -n demo
   kubectl headroom rollout abort chat -n demo`),
 	}
-	cmd.AddCommand(o.rolloutStatus(), o.rolloutWatch(), o.rolloutHistory(), o.rolloutPlan())
+	cmd.AddCommand(o.rolloutStatus(), o.rolloutWatch(), o.rolloutHistory(), o.rolloutPlan(), o.rolloutAdvise())
 	for _, c := range rolloutCommands() {
 		cmd.AddCommand(o.rolloutCommand(c))
 	}

@@ -5,15 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -206,7 +206,7 @@ func (c *cluster) choose(ctx context.Context, api dynamic.Interface, d *dryRun, 
 		if r := d.trial.replicas; r != nil && int(*r) != seen.Workload.Replicas {
 			d.assume("%d replicas, as there are; %s says %d", seen.Workload.Replicas, d.trial.path, *r)
 		}
-		if reflect.DeepEqual(template, seen.Template) {
+		if equality.Semantic.DeepEqual(template, seen.Template) {
 			d.assume("the template of %s is the one that the %s has: nothing would be updated", d.trial.path, seen.Kind)
 		}
 		if screen.Underway(d.policy) {
