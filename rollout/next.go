@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -99,13 +100,35 @@ func (d *decider) adopt() {
 		}
 	}
 	d.UID, d.Original, d.From = d.w.UID, d.w.Fields, d.w.Template
-	if d.Original.MinReadySeconds == HoldSeconds && d.Original.ProgressDeadline == NoDeadline {
-		// A hold whose state was lost: what the owner wrote is not known any more, so what Kubernetes takes by default.
-		d.Original = Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+	if owners := d.ownersOf(d.w.Fields); owners != d.w.Fields {
+		d.Original = owners
 		d.say(d.now, "FieldsUnknown", "the fields of a former hold were found and its state was not: Kubernetes' defaults take their place")
 	}
 	d.enter(Restoring, d.now)
 	d.say(d.now, "Adopted", "new templates wait for their plan from now on")
+}
+
+// ownersOf is what the owner may have written of fields as they are found. They are the owner's, but for those of a hold whose state
+// was lost: of these nobody knows any more what they were.
+func (d *decider) ownersOf(f Fields) Fields {
+	ours := func(field string) bool {
+		_, others := d.w.Writers[field]
+		return d.w.Writers != nil && !others // nil: nobody can tell
+	}
+	switch d.r.Service.Kind {
+	case StatefulSet:
+		if f.Partition == restPartition {
+			f.Partition = 0
+		}
+	case DaemonSet:
+		f.OnDelete = f.OnDelete && !ours("updateStrategy.onDelete")
+	case Deployment:
+		if f.MinReadySeconds == HoldSeconds && f.ProgressDeadline == NoDeadline {
+			return Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+		}
+		f.Paused = f.Paused && !ours("paused")
+	}
+	return f
 }
 
 func (d *decider) rest() {
@@ -194,24 +217,26 @@ func (d *decider) planning() {
 // heldName is of the source that surge pods hold already.
 const heldName = "held by surge pods"
 
-// untried is the request without sources whose pods stayed Unschedulable, and with the GPUs that surge pods hold already.
-func (d *decider) untried() Request {
-	r := d.r
+func (d *decider) untried() Request { return Untried(&d.State, d.r, d.o) }
+
+// Untried is the request that Next plans with in a state: without sources whose pods stayed Unschedulable, and with the GPUs that
+// surge pods hold already.
+func Untried(s *State, r Request, o *Observation) Request {
+	sources := r.Sources
 	r.Sources = nil
-	held := -d.w.Replicas
-	for _, v := range d.o.Versions {
+	held := 0
+	if o.Workload != nil {
+		held = -o.Workload.Replicas
+	}
+	for _, v := range o.Versions {
 		held += v.Replicas - v.NoGPU
 	}
 	if held > 0 {
 		r.Sources = append(r.Sources, Source{Kind: Free, Name: heldName, Replicas: held})
 	}
-	for _, s := range d.r.Sources {
-		tried := false
-		for _, t := range d.Tried {
-			tried = tried || t == s.label()
-		}
-		if !tried {
-			r.Sources = append(r.Sources, s)
+	for _, source := range sources {
+		if !slices.Contains(s.Tried, source.label()) {
+			r.Sources = append(r.Sources, source)
 		}
 	}
 	return r

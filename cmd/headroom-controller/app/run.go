@@ -124,7 +124,8 @@ func newController(config *rest.Config, o *Options, m manager.Manager, p *plane,
 func register(m manager.Manager, c *kube.Controller, o *Options) error {
 	err := builder.ControllerManagedBy(m).Named("scalepolicy").
 		For(&v1alpha1.ScalePolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.Or(
+			predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))). // an update's floor is an annotation
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Workers}).
 		Complete(c)
 	if err != nil {

@@ -86,7 +86,7 @@ func rooms() table {
 		{"rollout/workload", edge, []string{"rollout", "api/v1alpha1"}},
 		{"rollout/capacity", edge, []string{"rollout", "rollout/placement", "rollout/placement/kube", "api/v1alpha1"}},
 		{"rollout/evidence", edge, []string{"rollout", "rollout/judge", "api/v1alpha1", "api/query"}},
-		{"rollout/autoscaler", edge, []string{"rollout/workload"}},
+		{"rollout/autoscaler", edge, []string{"rollout/workload", "api/v1alpha1"}},
 		{"rollout/kube", edge, []string{"rollout", "rollout/route", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "api/v1alpha1"}},
 
 		{"internal/svgplot", core, nil},
