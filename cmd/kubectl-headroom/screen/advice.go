@@ -35,30 +35,26 @@ type AdviceOption struct {
 // Text is the advice for people.
 func (a *Advice) Text(width int) string {
 	out := &page{width: width}
-	target := a.Namespace + "/" + a.Target
-	if a.Policy != "" {
-		target += ", RolloutPolicy " + a.Policy
-	}
 	change := a.Change + ", " + a.ChangeFrom
 	if a.Risky {
 		change += "; risky"
 	}
 	out.fields(
-		[2]string{"Target", target}, [2]string{"Change", change}, [2]string{"Tolerated downtime", a.Downtime}, [2]string{"Judge", a.Judge},
+		one("Target", targetOf(a.Target, a.Namespace, a.Policy)), one("Change", change), one("Tolerated downtime", a.Downtime), one("Judge", a.Judge),
 	)
+	var rows [][]string
 	for i := range a.Options {
 		o := &a.Options[i]
-		out.space()
-		rows := [][]string{{fmt.Sprintf("%d. %s", i+1, o.Strategy), o.plan(a.Basis)}}
+		rows = append(rows, []string{"", ""}, []string{fmt.Sprintf("%d. %s", i+1, o.Strategy), o.plan(a.Basis)})
 		for _, why := range o.Why {
 			rows = append(rows, []string{"", "- " + clean(why)})
 		}
-		out.columns(rows)
 	}
+	out.columns(rows)
 	out.basis(a.Basis)
 	if len(a.Assumed) > 0 {
 		out.space()
-		out.list("Assumed", a.Assumed)
+		out.fields(items("Assumed", a.Assumed))
 	}
 	return out.String()
 }
@@ -82,6 +78,6 @@ func (o *AdviceOption) plan(basis *v1alpha1.RolloutBasis) string {
 		}
 		parts = append(parts, least)
 	}
-	parts = append(parts, gpusOf(p))
+	parts = append(parts, gpusOf(p, " GPUs"))
 	return strings.Join(parts, ", ")
 }

@@ -106,11 +106,11 @@ func HistoryDetails(list, all []Entry, now time.Time, width int) string {
 		e := &list[i]
 		out.space()
 		out.fields(
-			[2]string{"Revision", revision(e.Revision)}, [2]string{"Hash", e.Hash}, [2]string{"Template", e.ID},
-			[2]string{"Images", imagesOf(e.Images)}, [2]string{"Model", e.Model}, [2]string{"Reason", e.Reason},
-			[2]string{"Strategy", e.Strategy}, [2]string{"Outcome", e.outcome()}, [2]string{"Message", e.Message},
-			[2]string{"Started", moment(e.StartedAt, now)}, [2]string{"Ended", moment(&e.EndedAt, now)}, [2]string{"Duration", e.lasted(now)},
-			[2]string{"Before", before(all, e)},
+			one("Revision", revision(e.Revision)), one("Hash", e.Hash), one("Template", e.ID),
+			one("Images", imagesOf(e.Images)), one("Model", e.Model), one("Reason", e.Reason),
+			one("Strategy", e.Strategy), one("Outcome", e.outcome()), one("Message", e.Message),
+			one("Started", moment(e.StartedAt, now)), one("Ended", moment(&e.EndedAt, now)), one("Duration", e.lasted(now)),
+			one("Before", before(all, e)),
 		)
 	}
 	return out.String()

@@ -10,8 +10,10 @@ import (
 const (
 	// gap is between two columns: the widest plan of a canary then fits into 80 columns.
 	gap = 2
-	// narrowest is the least that is left to a last column before it is rather let run over the edge.
-	narrowest = 24
+	// narrowest is the least that is left to a last column; where there is less, its long cells stand below their rows.
+	narrowest = 12
+	// inside is how far they then are indented.
+	inside = 4
 )
 
 // page is text as wide as a terminal. A width of 0 is any: what goes into a pipe is not wrapped.
@@ -33,15 +35,36 @@ func (p *page) space() {
 	}
 }
 
-// fields writes "Name:  value" lines; those without a value are left out.
-func (p *page) fields(rows ...[2]string) {
-	var kept [][]string
-	for _, r := range rows {
-		if r[1] != "" {
-			kept = append(kept, []string{r[0] + ":", clean(r[1])})
+// field is a name and what it has; several values stand below each other.
+type field struct {
+	name   string
+	values []string
+}
+
+func one(name, value string) field { return field{name, []string{value}} }
+
+// items are a list's.
+func items(name string, list []string) field {
+	f := field{name: name}
+	for _, item := range list {
+		f.values = append(f.values, "- "+item)
+	}
+	return f
+}
+
+// fields writes "Name:  value" lines, all values below each other; those without a value are left out.
+func (p *page) fields(list ...field) {
+	var rows [][]string
+	for _, f := range list {
+		name := f.name + ":"
+		for _, value := range f.values {
+			if value != "" {
+				rows = append(rows, []string{name, clean(value)})
+				name = ""
+			}
 		}
 	}
-	p.columns(kept)
+	p.columns(rows)
 }
 
 // table writes rows of which the first is the header. Columns in which no row has anything are left out; where rows are wider
@@ -100,17 +123,27 @@ func (p *page) columns(rows [][]string) {
 			b.WriteString(cell)
 			b.WriteString(strings.Repeat(" ", widths[i]+gap-utf8.RuneCountInString(cell)))
 		}
-		room := p.width - start
-		if p.width == 0 || room < narrowest {
-			p.line(b.String() + row[last])
-			continue
+		p.last(b.String(), row[last], start)
+	}
+}
+
+// last ends a row with its last cell, which starts at a column.
+func (p *page) last(row, cell string, start int) {
+	room := p.width - start
+	switch {
+	case p.width == 0 || utf8.RuneCountInString(cell) <= room:
+		p.line(row + cell)
+	case room < narrowest:
+		p.line(row)
+		for _, part := range wrap(cell, p.width-inside) {
+			p.line(strings.Repeat(" ", inside) + part)
 		}
-		for i, part := range wrap(row[last], room) {
+	default:
+		for i, part := range wrap(cell, room) {
 			if i > 0 {
-				b.Reset()
-				b.WriteString(strings.Repeat(" ", start))
+				row = strings.Repeat(" ", start)
 			}
-			p.line(b.String() + part)
+			p.line(row + part)
 		}
 	}
 }

@@ -27,58 +27,60 @@ type Planned struct {
 // Text is the answer for people.
 func (a *Planned) Text(width int) string {
 	out := &page{width: width}
-	target := a.Namespace + "/" + a.Target
-	if a.Policy != "" {
-		target += ", RolloutPolicy " + a.Policy
-	}
 	change := ""
 	if a.To != "" {
 		change = "from " + dash(a.From) + " to " + a.To
 	}
-	out.fields([2]string{"Target", target}, [2]string{"Update", change})
+	head := []field{one("Target", targetOf(a.Target, a.Namespace, a.Policy)), one("Update", change)}
 	if a.Refusal != nil {
-		out.refusal(a.Refusal)
+		head = append(head, refusalFields(a.Refusal)...)
 	}
 	if a.Plan != nil {
-		out.fields(planFields(a.Plan, a.Basis)...)
+		head = append(head, planFields(a.Plan, a.Basis)...)
+	}
+	out.fields(head...)
+	if a.Plan != nil {
 		out.space()
 		out.steps(a.Plan.Steps, 0, true)
 	}
 	out.basis(a.Basis)
 	if len(a.Assumed) > 0 {
 		out.space()
-		out.list("Assumed", a.Assumed)
+		out.fields(items("Assumed", a.Assumed))
 	}
 	return out.String()
 }
 
-func planFields(p *v1alpha1.RolloutPlan, basis *v1alpha1.RolloutBasis) [][2]string {
+func targetOf(target, namespace, policy string) string {
+	text := target + " in namespace " + namespace
+	if policy != "" {
+		text += ", RolloutPolicy " + policy
+	}
+	return text
+}
+
+func planFields(p *v1alpha1.RolloutPlan, basis *v1alpha1.RolloutBasis) []field {
 	makespan := fmt.Sprintf("%s, %s; typically %s", p.Strategy, span(p.Makespan.Duration), span(p.Typical.Duration))
 	least := plural(p.LeastReplicas, "replica")
 	if basis != nil && basis.Replicas > 0 {
 		least = fmt.Sprintf("%d of %s", p.LeastReplicas, plural(basis.Replicas, "replica"))
 	}
-	if p.LeastCapacity != nil && p.LeastDemand != nil {
+	// Where demand or capacity is not known, a plan counts replicas, and its figures are no demand.
+	if p.LeastCapacity != nil && p.LeastDemand != nil && (basis == nil || basis.Missing == "") {
 		least += fmt.Sprintf(": capacity %s against a demand of %s", amount(p.LeastCapacity), amount(p.LeastDemand))
 	}
 	downtime := ""
 	if p.Downtime != nil && p.Downtime.Duration > 0 {
 		downtime = span(p.Downtime.Duration)
 	}
-	fields := [][2]string{{"Plan", makespan}, {"Least", least}, {"Downtime", downtime}, {"GPUs", gpusOf(p)}}
-	for i, note := range p.Notes {
-		name := "Notes"
-		if i > 0 {
-			name = "     "
-		}
-		fields = append(fields, [2]string{name, note})
+	return []field{
+		one("Plan", makespan), one("Least", least), one("Downtime", downtime), one("GPUs", gpusOf(p, "")), items("Notes", p.Notes),
 	}
-	return fields
 }
 
 // gpusOf says how many GPUs there are at the most, where they come from and what they cost.
-func gpusOf(p *v1alpha1.RolloutPlan) string {
-	text := fmt.Sprintf("%d at the most", p.GPUs)
+func gpusOf(p *v1alpha1.RolloutPlan, unit string) string {
+	text := fmt.Sprintf("%d%s at the most", p.GPUs, unit)
 	switch {
 	case p.ExtraGPUs > 0:
 		text += fmt.Sprintf(", %d beyond the service's own", p.ExtraGPUs)
@@ -102,7 +104,7 @@ func gpusOf(p *v1alpha1.RolloutPlan) string {
 func (p *page) steps(steps []v1alpha1.RolloutStep, present int, whole bool) {
 	header := []string{"", "STEP", "OLD", "NEW", "TRAFFIC", "STARTS", "SETTLED", "LEAST", "RETURN", "GATES"}
 	if whole {
-		header = []string{"", "STEP", "SURGE", "UNAVAILABLE", "OLD", "NEW", "TRAFFIC", "STARTS", "SETTLED", "LEAST", "RETURN", "GATES"}
+		header = []string{"", "STEP", "SURGE", "UNAVAIL", "OLD", "NEW", "TRAFFIC", "STARTS", "SETTLED", "LEAST", "RETURN", "GATES"}
 	}
 	rows := [][]string{header}
 	for i := range steps {
@@ -172,8 +174,8 @@ func (p *page) basis(b *v1alpha1.RolloutBasis) {
 		replicas += ", each serves " + amount(b.Capacity)
 	}
 	p.fields(
-		[2]string{"Demand", demand}, [2]string{"Replicas", replicas},
-		[2]string{"Times", fmt.Sprintf("start-up %s, drain %s (90th percentile)", span(b.Startup.Duration), span(b.Drain.Duration))},
+		one("Demand", demand), one("Replicas", replicas),
+		one("Times", fmt.Sprintf("start-up %s, drain %s (90th percentile)", span(b.Startup.Duration), span(b.Drain.Duration))),
 	)
 	rows := [][]string{{"SOURCE", "REPLICAS", "MESSAGE"}}
 	for _, s := range b.Sources {
@@ -181,7 +183,21 @@ func (p *page) basis(b *v1alpha1.RolloutBasis) {
 		if s.Name != "" {
 			name += " (" + s.Name + ")"
 		}
-		rows = append(rows, []string{name, number(s.Replicas), dash(s.Message)})
+		replicas, message := number(s.Replicas), s.Message
+		switch {
+		case s.Kind == "Spare":
+			replicas, message = "-", orElse(message, "what demand and the reserve do not need")
+		case s.Kind == "Degrade":
+			replicas, message = "-", orElse(message, "the reserve")
+		}
+		rows = append(rows, []string{name, replicas, dash(message)})
 	}
 	p.table(rows)
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
 }

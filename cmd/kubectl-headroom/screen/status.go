@@ -23,19 +23,19 @@ func Status(p *v1alpha1.RolloutPolicy, now time.Time, width int) string {
 		started = ago(st.StartedAt, now)
 	}
 	out.fields(
-		[2]string{"Name", p.Namespace + "/" + p.Name},
-		[2]string{"Target", p.Spec.TargetRef.Kind + "/" + p.Spec.TargetRef.Name},
-		[2]string{"Strategy", strategyOf(p)},
-		[2]string{"Phase", phase},
-		[2]string{"Message", reason(p)},
-		[2]string{"Started", started},
-		[2]string{"Step", presentStep(st)},
-		[2]string{"Traffic", presentTraffic(st)},
+		one("Name", p.Namespace+"/"+p.Name),
+		one("Target", p.Spec.TargetRef.Kind+"/"+p.Spec.TargetRef.Name),
+		one("Strategy", strategyOf(p)),
+		one("Phase", phase),
+		one("Message", reason(p)),
+		one("Started", started),
+		one("Step", presentStep(st)),
+		one("Traffic", presentTraffic(st)),
 	)
 	out.versions(st)
 	if st.Refusal != nil {
 		out.space()
-		out.refusal(st.Refusal)
+		out.fields(refusalFields(st.Refusal)...)
 		out.basis(st.Basis)
 	}
 	if st.Plan != nil {
@@ -124,24 +124,8 @@ func (p *page) versions(st *v1alpha1.RolloutPolicyStatus) {
 	}
 }
 
-func (p *page) refusal(r *v1alpha1.RolloutRefusal) {
-	p.fields([2]string{"Refused", fmt.Sprintf("%s: %s", r.Reason, r.Message)})
-	p.list("Possible", r.Remedies)
-}
-
-// list writes one item a line, named in the first.
-func (p *page) list(name string, items []string) {
-	rows := make([][]string, 0, len(items))
-	for i, item := range items {
-		head := ""
-		if i == 0 {
-			head = name + ":"
-		}
-		rows = append(rows, []string{head, "- " + clean(item)})
-	}
-	if len(rows) > 0 {
-		p.columns(rows)
-	}
+func refusalFields(r *v1alpha1.RolloutRefusal) []field {
+	return []field{one("Refused", r.Reason+": "+r.Message), items("Possible", r.Remedies)}
 }
 
 func (p *page) verdict(v *v1alpha1.RolloutVerdict, now time.Time) {
@@ -158,14 +142,14 @@ func (p *page) verdict(v *v1alpha1.RolloutVerdict, now time.Time) {
 	if v.Message != "" {
 		text += ": " + v.Message
 	}
-	p.fields([2]string{"Judge", text})
+	p.fields(one("Judge", text))
 	rows := [][]string{{"METRIC", "RESULT", "OLD", "NEW", "RATIO", "MESSAGE"}}
 	for _, m := range v.Metrics {
-		result := dash(m.Result)
-		if m.Reason != "" {
-			result += " (" + m.Reason + ")"
+		message := m.Message
+		if message == "" {
+			message = m.Reason
 		}
-		rows = append(rows, []string{m.Name, result, dash(m.Old), dash(m.New), dash(m.Ratio), m.Message})
+		rows = append(rows, []string{m.Name, dash(m.Result), dash(m.Old), dash(m.New), dash(m.Ratio), dash(message)})
 	}
 	p.table(rows)
 }
