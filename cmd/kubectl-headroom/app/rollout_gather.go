@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -62,7 +63,7 @@ func (c *cluster) gather(ctx context.Context, stdin io.Reader, arg string, w *wh
 	if err := w.apply(&d.policy.Spec); err != nil {
 		return nil, err
 	}
-	planner, api, err := c.planner()
+	planner, api, err := c.planner(d)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func ofPolicy(err error) error {
 }
 
 // planner reads with the user's rights, and writes nothing: what it would write, the API server tries only.
-func (c *cluster) planner() (*kube.Planner, dynamic.Interface, error) {
+func (c *cluster) planner(d *dryRun) (*kube.Planner, dynamic.Interface, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -106,7 +107,7 @@ func (c *cluster) planner() (*kube.Planner, dynamic.Interface, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot use the kubeconfig: %w", err)
 	}
-	d, err := dynamic.NewForConfig(c.config)
+	raw, err := dynamic.NewForConfig(c.config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot use the kubeconfig: %w", err)
 	}
@@ -114,9 +115,29 @@ func (c *cluster) planner() (*kube.Planner, dynamic.Interface, error) {
 	return &kube.Planner{
 		Workloads: &workload.Client{Reader: api, Writer: api, Now: c.now},
 		Capacity:  &capacity.Client{Client: api, Now: c.now},
-		Evidence:  &evidence.Client{Plane: plane{c}, Reader: api, Now: c.now},
+		Evidence:  &evidence.Client{Plane: plane{c}, Reader: lenient{api, d}, Now: c.now},
 		Now:       c.now,
-	}, d, nil
+	}, raw, nil
+}
+
+// lenient reads ScalePolicies: a cluster without them, or a user who may not see them, plans without what they know.
+type lenient struct {
+	client.Reader
+
+	d *dryRun
+}
+
+func (l lenient) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	err := l.Reader.List(ctx, list, options...)
+	switch {
+	case meta.IsNoMatchError(err):
+		l.d.assume("no ScalePolicy: the cluster knows none")
+		return nil
+	case apierrors.IsForbidden(err):
+		l.d.assume("no ScalePolicy: %s", err)
+		return nil
+	}
+	return err
 }
 
 // plane answers PromQL by the adapter's API.
