@@ -87,22 +87,33 @@ func (d *decider) absent() {
 	}
 }
 
-// adopt learns what is the user's, once no update of Kubernetes' own is under way.
+// adopt learns what is the user's, once no update of Kubernetes' own is under way. A hold whose state was lost is ended first, by
+// going back to what is known to have been stable.
 func (d *decider) adopt() {
-	if d.o.Release {
+	owners := d.ownersOf(d.w.Fields)
+	lost := owners != d.w.Fields
+	if d.o.Release && !lost {
 		d.enter(Released, d.now)
 		return
 	}
-	for template, v := range d.o.Versions {
-		if template != d.w.Template && v.Replicas > 0 {
+	stable := d.w.Template
+	if d.others(stable) > 0 {
+		if !lost || d.o.Versions[d.o.Stable].Replicas == 0 {
 			d.say(d.now, "UpdateInProgress", "an update that began before the policy is still under way")
 			return
 		}
+		stable = d.o.Stable
 	}
-	d.UID, d.Original, d.From = d.w.UID, d.w.Fields, d.w.Template
-	if owners := d.ownersOf(d.w.Fields); owners != d.w.Fields {
-		d.Original = owners
+	d.UID, d.Original, d.From = d.w.UID, owners, stable
+	if lost {
 		d.say(d.now, "FieldsUnknown", "the fields of a former hold were found and its state was not: Kubernetes' defaults take their place")
+	}
+	if d.others(stable) > 0 {
+		if d.w.Template != stable {
+			d.To = d.w.Template
+		}
+		d.abandon("StateLost", "back to "+stable+", since what was judged of the other version is not known any more", "", d.To)
+		return
 	}
 	d.enter(Restoring, d.now)
 	d.say(d.now, "Adopted", "new templates wait for their plan from now on")
@@ -123,7 +134,7 @@ func (d *decider) ownersOf(f Fields) Fields {
 	case DaemonSet:
 		f.OnDelete = f.OnDelete && !ours("updateStrategy.onDelete")
 	case Deployment:
-		if f.MinReadySeconds == HoldSeconds && f.ProgressDeadline == NoDeadline {
+		if f.ProgressDeadline == NoDeadline && (f.MinReadySeconds == HoldSeconds || ours("progressDeadlineSeconds")) {
 			return Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
 		}
 		f.Paused = f.Paused && !ours("paused")
@@ -167,10 +178,12 @@ func (d *decider) learn() {
 }
 
 // strays counts the pods of versions other than the stable one.
-func (d *decider) strays() int {
+func (d *decider) strays() int { return d.others(d.From) }
+
+func (d *decider) others(than string) int {
 	n := 0
 	for template, v := range d.o.Versions {
-		if template != d.From {
+		if template != than {
 			n += v.Replicas
 		}
 	}

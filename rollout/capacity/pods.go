@@ -114,7 +114,9 @@ func affinityOf(n Need, service labels.Set, its map[string]string) *corev1.Affin
 	}
 	if a.PodAffinity != nil {
 		a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution = slices.DeleteFunc(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
-			func(t corev1.PodAffinityTerm) bool { return within(&t, n.Namespace) && selects(t.LabelSelector, service) })
+			func(t corev1.PodAffinityTerm) bool {
+				return within(&t, n.Namespace) && selects(t.LabelSelector, service)
+			})
 	}
 	if a.PodAntiAffinity != nil {
 		terms := a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution

@@ -153,7 +153,7 @@ func (m *maker) object(gvk schema.GroupVersionKind, name string, body map[string
 	u.SetName(name)
 	u.SetLabels(map[string]string{LabelPolicy: string(m.p.UID)})
 	u.SetOwnerReferences([]metav1.OwnerReference{{
-		APIVersion: v1alpha1.GroupVersion().String(), Kind: "RolloutPolicy", Name: m.p.Name, UID: m.p.UID, Controller: new(true),
+		APIVersion: v1alpha1.GroupVersion().String(), Kind: v1alpha1.KindRolloutPolicy, Name: m.p.Name, UID: m.p.UID, Controller: new(true),
 	}})
 	return u
 }

@@ -15,7 +15,7 @@ import (
 // conclude says what the judge's verdict means at this key: a Fail holds wherever the evidence came from, a Pass needs looks here
 // that saw most of the pods that are here now.
 func (s *scene) conclude(v judge.Verdict) {
-	unseen := s.unseen(&v)
+	unseen, mute := s.unseen(&v)
 	if unseen == "" && !v.Pause {
 		s.record.Here++
 	}
@@ -23,6 +23,8 @@ func (s *scene) conclude(v judge.Verdict) {
 	switch {
 	case v.Outcome == judge.Fail:
 		s.say(rollout.Fail, string(v.Reason), message, &v)
+	case v.Outcome == judge.Pass && mute:
+		s.say(rollout.Inconclusive, string(judge.NoData), unseen, &v)
 	case v.Outcome == judge.Pass && unseen != "":
 		s.say(rollout.NoResult, string(judge.Gathering), unseen, &v)
 	case v.Outcome == judge.Pass && s.record.Here < minLooks:
@@ -36,14 +38,19 @@ func (s *scene) conclude(v judge.Verdict) {
 	}
 }
 
-// unseen says that a look did not see most of the new pods.
-func (s *scene) unseen(v *judge.Verdict) string {
+// unseen says that a look did not see most of the new pods; mute is that some of them have been Ready for long enough to be seen.
+func (s *scene) unseen(v *judge.Verdict) (message string, mute bool) {
 	for _, m := range v.Metrics {
-		if m.Reason != judge.Ignored && 2*m.New.Pods < len(s.new) {
-			return fmt.Sprintf("%s: this look saw %d of %d new pods", m.Name, m.New.Pods, len(s.new))
+		if m.Reason == judge.Ignored || 2*m.New.Pods >= len(s.new) {
+			continue
 		}
+		for _, p := range s.new {
+			ready, since := readySince(p)
+			mute = mute || ready && len(s.readings[p.Name]) == 0 && s.now.Sub(since) > s.plan.spec.WarmUp+maxAge
+		}
+		return fmt.Sprintf("%s: this look saw %d of %d new pods", m.Name, m.New.Pods, len(s.new)), mute
 	}
-	return ""
+	return "", false
 }
 
 // explain adds to a message what the judge cannot know: the names that were looked for, and why there is no answer.

@@ -319,7 +319,7 @@ func (s *scene) observe() judge.Observations {
 		}
 		return list
 	}
-	return judge.Observations{New: of(s.new), Old: of(s.old)}
+	return judge.Observations{New: of(s.new), Old: of(s.old), Mix: s.record.Key}
 }
 
 func (s *scene) value(m *wanted, pod string) (judge.Value, bool) {
@@ -333,20 +333,26 @@ func (s *scene) value(m *wanted, pod string) (judge.Value, bool) {
 	return s.readings.value(m.candidates(s.record)[0], pod)
 }
 
-// quiet names a metric of which a version has served no requests since the judge looked, though it has pods that were there then.
-// Which looks are taken so depends on requests alone, never on how many of them failed.
+// quiet names a metric that a quarter of a version's pods, or more, have served no request for since the judge looked: they have
+// not been scraped yet, or there was none. Which looks are taken so depends on requests alone, never on how many of them failed;
+// and a look that has two scrapes of some pods and none of others would take that for other weights.
 func (s *scene) quiet(o judge.Observations) string {
 	for name, before := range s.record.Requests {
 		for arm, pods := range map[string][]judge.Pod{"new": o.New, "old": o.Old} {
-			seen, moved := false, false
+			seen, moved := 0, 0
 			for _, p := range pods {
 				last, ok := before[p.Name]
 				v, reports := p.Values[name]
-				seen = seen || ok && reports
-				moved = moved || ok && reports && requests(v) != last
+				if !ok || !reports {
+					continue
+				}
+				seen++
+				if requests(v) != last {
+					moved++
+				}
 			}
-			if seen && !moved {
-				return fmt.Sprintf("%s: no request of the %s version since the last look", name, arm)
+			if 4*moved < 3*seen {
+				return fmt.Sprintf("%s: %d of %d pods of the %s version have counted no requests since the last look", name, seen-moved, seen, arm)
 			}
 		}
 	}

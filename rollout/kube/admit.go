@@ -50,6 +50,7 @@ func (l *look) admit(ctx context.Context, s *rollout.State, o *rollout.Observati
 		return err
 	}
 	name := client.ObjectKeyFromObject(l.p)
+	l.candidate = &plans[0]
 	l.record.Notes.Resource = l.basis.Report.Resource
 	mine := claim{Claim: rollout.Claim{Name: name.String(), Priority: int(l.p.Spec.Priority), Since: l.waitingSince(s), Plans: plans}, resource: l.basis.Report.Resource}
 	l.c.claims[name] = mine

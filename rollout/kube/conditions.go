@@ -95,7 +95,7 @@ func (l *look) fill(before *v1alpha1.RolloutPolicyStatus) {
 		out.Step = stepStatus(step, s.Step)
 	}
 	if s.Phase == rollout.Planning {
-		out.Refusal = RefusalStatus(l.refusal)
+		out.Refusal, out.Plan = RefusalStatus(l.refusal), PlanStatus(l.candidate)
 	}
 	if l.basis.Report != nil {
 		out.Basis = l.basis.Status()

@@ -14,6 +14,11 @@ const defaultHistory = 10
 // recordRun keeps account of the present update, and of those that have ended. It is stored with the state that it follows from.
 func (l *look) recordRun() {
 	before, after, n := &l.before, &l.record.State, &l.record.Notes
+	for _, e := range news(before, after) {
+		if refusal(e.Reason) {
+			l.c.published.refusals.WithLabelValues(l.p.Namespace, l.p.Name, e.Reason).Inc()
+		}
+	}
 	if run := n.Run; run != nil {
 		if v := l.seen.Versions[run.ID]; v.Hash != "" {
 			run.Hash, run.Revision = v.Hash, v.Revision // there is a ReplicaSet by now
@@ -36,6 +41,24 @@ func (l *look) recordRun() {
 	n.History = n.History[:min(len(n.History), limit)]
 }
 
+// news are the events of one decision.
+func news(before, after *rollout.State) []rollout.Event {
+	i := 0
+	for i < len(after.Events) && after.Events[i].Seq <= before.Seq {
+		i++
+	}
+	return after.Events[i:]
+}
+
+// refusal says that an event is about an update that cannot be planned.
+func refusal(reason string) bool {
+	switch rollout.Reason(reason) {
+	case rollout.Invalid, rollout.Unsupported, rollout.NoConsent, rollout.NoCapacity, rollout.Overloaded, rollout.TooLong:
+		return true
+	}
+	return false
+}
+
 func begun(p rollout.Phase) bool {
 	return p == rollout.Planning || p == rollout.Moving || p == rollout.Settled
 }
@@ -52,10 +75,7 @@ func (l *look) begin(s *rollout.State) *v1alpha1.RolloutRecord {
 
 // outcome is how the present update has ended, "" where it has not. It ends when it is promoted, and when going back begins.
 func (l *look) outcome(before, after *rollout.State) (reason, message string) {
-	news := after.Events
-	for len(news) > 0 && news[0].Seq <= before.Seq {
-		news = news[1:]
-	}
+	said := news(before, after)
 	switch run := l.record.Notes.Run; {
 	case after.Phase == rollout.Gone:
 		return "Deleted", after.Message
@@ -66,8 +86,8 @@ func (l *look) outcome(before, after *rollout.State) (reason, message string) {
 	case begun(after.Phase):
 		return "", ""
 	}
-	for i := len(news) - 1; i >= 0; i-- {
-		if e := news[i]; e.Reason != "WentBack" && e.Reason != "Released" {
+	for i := len(said) - 1; i >= 0; i-- {
+		if e := said[i]; e.Reason != "WentBack" && e.Reason != "Released" {
 			return e.Reason, e.Message
 		}
 	}

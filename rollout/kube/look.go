@@ -37,8 +37,10 @@ type look struct {
 	versions map[string]rollout.Version
 	basis    *Basis
 	refusal  *rollout.Refusal
-	wait     string
-	actions  []rollout.Action
+	// candidate is the best plan while the update waits to start.
+	candidate *rollout.Schedule
+	wait      string
+	actions   []rollout.Action
 
 	router   route.Router
 	split    route.Split
@@ -60,6 +62,9 @@ func (c *Controller) look(ctx context.Context, e *entry, p *v1alpha1.RolloutPoli
 	l := &look{c: c, e: e, p: p, now: now, log: c.opts.Log.With("namespace", p.Namespace, "rolloutpolicy", p.Name), again: c.opts.Period}
 	before := p.Status.DeepCopy()
 	done, err := l.run(ctx)
+	if l.basis == nil && !l.active() {
+		c.unclaim(client.ObjectKeyFromObject(p)) // what is not followed waits for nothing
+	}
 	if err != nil && l.passing(err) {
 		return soon, nil
 	}
@@ -106,6 +111,10 @@ func (l *look) run(ctx context.Context) (done bool, err error) {
 	l.releasing = l.p.DeletionTimestamp != nil
 	if l.record, err = l.c.load(ctx, l.p); err != nil {
 		return false, err
+	}
+	if l.record.unreadable != nil {
+		l.log.Error("the record of the rollout counts as lost", "err", l.record.unreadable)
+		l.messages = append(l.messages, l.record.unreadable.Error())
 	}
 	l.before = l.record.State
 	if err := l.alone(ctx); err != nil && !l.active() {

@@ -22,6 +22,9 @@ func (l *look) observe(ctx context.Context) rollout.Observation {
 		Workload: l.seen.Workload, Versions: l.versions, Weight: l.weight, Stable: l.record.Stable,
 		Command: l.command(), Release: l.releasing, Announced: l.record.Notes.Announced,
 	}
+	if st := l.p.Status.Stable; l.before.Phase == rollout.Adopting && o.Stable == "" && st != nil {
+		o.Stable = st.ID // the record is lost, and what was said of it is not
+	}
 	if conflict := (*route.ConflictError)(nil); errors.As(l.routed, &conflict) && l.rules.OnForeign == rollout.Stop && l.underWay() {
 		o.Command = rollout.Command{ID: "conflict-" + l.before.Key(), Kind: rollout.Abort, By: "onForeignWrite Stop, since " + conflict.Error()}
 	}

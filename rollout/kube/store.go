@@ -84,11 +84,9 @@ func (c *Controller) load(ctx context.Context, p *v1alpha1.RolloutPolicy) (*reco
 		return &record{}, nil
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the record of the rollout: %w", err)
-	case !metav1.IsControlledBy(&found, p):
-		if owner := metav1.GetControllerOf(&found); owner != nil && owner.Kind == kindName && owner.Name == p.Name {
-			// Of a policy of the same name that is gone: its finalizer was taken away by force.
-			return &record{found: &found}, nil
-		}
+	}
+	// A policy of the same name may be gone without having let its workload go: its finalizer was taken away by force.
+	if owner := metav1.GetControllerOf(&found); owner == nil || owner.Kind != kindName || owner.Name != p.Name {
 		return nil, fmt.Errorf("ConfigMap %s is not the policy's: remove it, or rename the policy", found.Name)
 	}
 	r := decode(&found)

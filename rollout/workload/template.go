@@ -147,7 +147,9 @@ func quantity(v any) any {
 	if err != nil {
 		return v
 	}
-	q.ToDec()
-	q.Format = resource.DecimalSI
-	return q.String()
+	text := q.AsDec().String()
+	if strings.Contains(text, ".") {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	return text
 }
