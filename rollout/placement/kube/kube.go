@@ -85,8 +85,9 @@ func Pod(p *corev1.Pod) (placement.Pod, bool, error) {
 // Shape reads the pods that a template makes in a namespace: give the labels that the controller adds (pod-template-hash)
 // in the template, or what is counted by them is not counted. The priority is the template's spec.priority, which the API
 // server's admission has only written into pods: set Shape.Priority from the PriorityClass where the template names one.
-// Classes are the DeviceClasses of the cluster.
+// Classes are the DeviceClasses of the cluster. The template may be as its owner wrote it: it is read Defaulted.
 func Shape(namespace string, t *corev1.PodTemplateSpec, classes []*resourcev1.DeviceClass) (placement.Shape, error) {
+	t = Defaulted(t)
 	spec := &t.Spec
 	s := placement.Shape{Namespace: namespace, Labels: t.Labels, HostPorts: hostPorts(spec), NodeSelector: spec.NodeSelector}
 	if spec.Priority != nil {
