@@ -14,6 +14,9 @@ import (
 // brief is an outcome in a line.
 func brief(o update.Outcome) string {
 	text := fmt.Sprintf("%s after %.0f s: at least %d serve, %d GPUs, of %d requests %d failed and %d late", o.End, o.Seconds, o.Least, o.Held, o.Requests, o.Failed, o.Late)
+	if o.Plan != "" {
+		text += "; planned " + o.Plan
+	}
 	if o.Why != "" {
 		text += "; " + o.Why
 	}
@@ -43,6 +46,9 @@ func report(w io.Writer, o options, all []update.Outcome, took time.Duration) er
 	worst := 0.0
 	for _, c := range all {
 		worst = max(worst, c.SendP99)
+		if c.Plan != "" {
+			fmt.Fprintf(w, "\n%s: planned %s (maxSurge/maxUnavailable)\n", c.Case, c.Plan)
+		}
 		if c.Why != "" {
 			fmt.Fprintf(w, "\n%s: %s\n", c.Case, c.Why)
 		}

@@ -42,6 +42,7 @@ const (
 type Version struct {
 	Name       string
 	StartUp    time.Duration
+	Slots      int     // 0 = slots
 	SlowerBy   float64 // times; 0 = 1
 	ErrorRate  float64
 	CrashAfter time.Duration // 0 = never
@@ -54,8 +55,12 @@ func (v Version) behaviour() string {
 	if slower == 0 {
 		slower = 1
 	}
+	at := v.Slots
+	if at == 0 {
+		at = slots
+	}
 	text := fmt.Sprintf("{version: %s, startup: %s, slots: %d, serviceTime: {median: %s, sigma: %g}, queue: %d, errorRate: %g, faultHealth: %t",
-		v.Name, v.StartUp, slots, time.Duration(float64(serviceTime)*slower), sigma, queue, v.ErrorRate, v.NeverReady)
+		v.Name, v.StartUp, at, time.Duration(float64(serviceTime)*slower), sigma, queue, v.ErrorRate, v.NeverReady)
 	if v.CrashAfter > 0 {
 		text += fmt.Sprintf(", crashAfter: %s", v.CrashAfter)
 	}
