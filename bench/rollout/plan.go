@@ -12,9 +12,13 @@ import (
 	"text/tabwriter"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/bench/result"
 	"headroom.dev/headroom/bench/rollout/fleet"
 	"headroom.dev/headroom/rollout"
+	"headroom.dev/headroom/rollout/capacity"
 	"headroom.dev/headroom/rollout/placement"
 	placementkube "headroom.dev/headroom/rollout/placement/kube"
 )
@@ -26,15 +30,20 @@ const planGoal = 200 * time.Millisecond
 type stage int
 
 const (
-	reading  stage = iota // the API's objects as plain structs
-	snapshot              // what each node has left
-	counting              // how many more pods fit
-	planning              // the schedule, or the refusal with its remedies
+	// The way of the controller: what the sources have, and the schedule or the refusal with its remedies.
+	looking stage = iota
+	planning
+	// The same again, when one pod in a hundred has changed: pods are known.
+	lookingAgain
+	// What a look is made of, apart: the API's objects as plain structs, what each node has left, how many more pods fit.
+	reading
+	snapshot
+	counting
 	stages
 )
 
 func (s stage) String() string {
-	return [...]string{"read objects", "snapshot", "count", "plan"}[s]
+	return [...]string{"look", "plan", "look again", "read objects", "snapshot", "count"}[s]
 }
 
 // timing is one plan.
@@ -42,20 +51,16 @@ type timing struct {
 	shape    string
 	strategy rollout.Strategy
 	wall     [stages]time.Duration
-	cpu      time.Duration // of all threads: the garbage collector's are among them
+	cpu      [stages]time.Duration // of all threads: the garbage collector's are among them
 	bytes    uint64
 	fits     int
 	refused  bool
-	makespan time.Duration
 }
 
-func (t *timing) total() time.Duration {
-	sum := time.Duration(0)
-	for _, d := range t.wall {
-		sum += d
-	}
-	return sum
-}
+// A busy machine stretches the time on the wall, so what is held to the goal is the CPU's, which on an idle one is the longer of the two.
+func (t *timing) first() time.Duration { return t.cpu[looking] + t.cpu[planning] }
+func (t *timing) again() time.Duration { return t.cpu[lookingAgain] + t.cpu[planning] }
+func (t *timing) clock() time.Duration { return t.wall[looking] + t.wall[planning] }
 
 // benchPlan times plans that start from nothing but a cache of objects.
 func benchPlan(ctx context.Context, o options) error {
@@ -74,7 +79,7 @@ func benchPlan(ctx context.Context, o options) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				t, err := plan(f, s, strategy)
+				t, err := plan(ctx, f, s, strategy)
 				if err != nil {
 					return err
 				}
@@ -112,49 +117,75 @@ func request(f *fleet.Fleet, s fleet.Shape, strategy rollout.Strategy) rollout.R
 	return r
 }
 
-// plan goes all the way once.
-func plan(f *fleet.Fleet, s fleet.Shape, strategy rollout.Strategy) (timing, error) {
+// plan goes all the way, twice, and then part by part.
+func plan(ctx context.Context, f *fleet.Fleet, s fleet.Shape, strategy rollout.Strategy) (timing, error) {
 	t, r := timing{shape: s.Name, strategy: strategy}, request(f, s, strategy)
+	c := &capacity.Client{Client: f.Cache(), Now: time.Now}
+	spec := &v1alpha1.RolloutPolicySpec{
+		TargetRef: v1alpha1.TargetReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "app-007"},
+		Sources:   []v1alpha1.CapacitySource{{Kind: "Free"}, {Kind: "Spare"}, {Kind: "Degrade"}},
+	}
+	need := capacity.Need{Namespace: "team-01", Template: &s.Template, Labels: map[string]string{"pod-template-hash": "new"}, Most: r.Service.Replicas}
 	runtime.GC() // each plan pays for its own garbage
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	begun, last := cpuTime(), time.Now()
+	used, last := cpuTime(), time.Now()
 	lap := func(at stage) {
-		now := time.Now()
-		t.wall[at], last = now.Sub(last), now
+		t.cpu[at], t.wall[at] = cpuTime()-used, time.Since(last)
+		used, last = cpuTime(), time.Now()
 	}
-	cluster, err := placementkube.Cluster(f.Nodes, f.Pods, f.Namespaces, nil)
+	report, err := c.Look(ctx, spec, need)
 	if err != nil {
-		return t, fmt.Errorf("cannot read the cluster: %w", err)
+		return t, err
 	}
-	shape, err := placementkube.Shape("team-01", &s.Template, nil)
-	if err != nil {
-		return t, fmt.Errorf("cannot read the shape %s: %w", s.Name, err)
-	}
-	lap(reading)
-	snap, err := placement.NewSnapshot(cluster)
-	if err != nil {
-		return t, fmt.Errorf("cannot make the snapshot: %w", err)
-	}
-	lap(snapshot)
-	answer, err := snap.Fit(shape, r.Service.Replicas)
-	if err != nil {
-		return t, fmt.Errorf("cannot count %s: %w", s.Name, err)
-	}
-	if !answer.Known {
-		return t, fmt.Errorf("cannot count %s: %v", s.Name, answer.NotModelled)
-	}
-	lap(counting)
-	r.Sources = []rollout.Source{{Kind: rollout.Free, Replicas: answer.Count}, {Kind: rollout.Spare}, {Kind: rollout.Degrade}}
-	schedule, refusal := rollout.Plan(r)
+	lap(looking)
+	r.Sources = report.Sources
+	_, refusal := rollout.Plan(r)
 	lap(planning)
-	t.cpu = cpuTime() - begun
 	runtime.ReadMemStats(&after)
-	t.bytes, t.fits, t.refused, t.makespan = after.TotalAlloc-before.TotalAlloc, answer.Count, refusal != nil, schedule.Makespan
+	t.bytes, t.fits, t.refused = after.TotalAlloc-before.TotalAlloc, report.Sources[0].Replicas, refusal != nil
 	if refusal != nil && refusal.Reason == rollout.Invalid {
 		return t, errors.New("the request is wrong: " + refusal.Message)
 	}
-	return t, nil
+	f.Churn()
+	runtime.GC()
+	used, last = cpuTime(), time.Now()
+	if _, err := c.Look(ctx, spec, need); err != nil {
+		return t, err
+	}
+	lap(lookingAgain)
+	c = nil
+	runtime.GC()
+	used, last = cpuTime(), time.Now()
+	return t, parts(f, &s.Template, need, lap, &t)
+}
+
+// parts times what a look is made of.
+func parts(f *fleet.Fleet, template *corev1.PodTemplateSpec, need capacity.Need, lap func(stage), t *timing) error {
+	cluster, err := placementkube.Cluster(f.Nodes, f.Pods, f.Namespaces, nil)
+	if err != nil {
+		return fmt.Errorf("cannot read the cluster: %w", err)
+	}
+	shape, err := placementkube.Shape(need.Namespace, template, nil)
+	if err != nil {
+		return fmt.Errorf("cannot read the shape %s: %w", t.shape, err)
+	}
+	shape.Priority = 1
+	lap(reading)
+	snap, err := placement.NewSnapshot(cluster)
+	if err != nil {
+		return fmt.Errorf("cannot make the snapshot: %w", err)
+	}
+	lap(snapshot)
+	answer, err := snap.Fit(shape, need.Most)
+	if err != nil {
+		return fmt.Errorf("cannot count %s: %w", t.shape, err)
+	}
+	lap(counting)
+	if !answer.Known || answer.Count != t.fits {
+		return fmt.Errorf("%s: %d fit (not known: %v), and %d by the look", t.shape, answer.Count, answer.NotModelled, t.fits)
+	}
+	return nil
 }
 
 // holds is the memory of a cluster's plain structs and snapshot, in MiB.
@@ -203,13 +234,16 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // reportPlans prints the tables and adds every figure to the result.
 func reportPlans(w io.Writer, r *result.Result, all []timing, live []float64) error {
-	fmt.Fprintf(w, "%d plans for %d nodes and %d pods, ms: median / p95 / longest\n\n", len(all), fleet.Nodes, fleet.Pods)
+	fmt.Fprintf(w, "%d plans for %d nodes and %d pods, ms of CPU, garbage collector included: median / p95 / longest\n\n", len(all), fleet.Nodes, fleet.Pods)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "shape\tin all\tread objects\tsnapshot\tcount\tplan\tfit (at most the replicas)")
-	in := column(all, func(t *timing) float64 { return ms(t.total()) })
+	fmt.Fprintln(t, "shape\tin all\tlook\tplan\tlook again\tread objects\tsnapshot\tcount\tfit (at most the replicas)")
+	in := column(all, func(t *timing) float64 { return ms(t.first()) })
 	r.AddAtMost("a plan, median", in.median, "ms", ms(planGoal))
 	r.AddAtMost("a plan, p95", in.p95, "ms", ms(planGoal))
 	r.AddAtMost("a plan, longest", in.most, "ms", ms(planGoal))
+	again := column(all, func(t *timing) float64 { return ms(t.again()) })
+	r.AddAtMost("a plan again, median", again.median, "ms", ms(planGoal))
+	r.AddAtMost("a plan again, p95", again.p95, "ms", ms(planGoal))
 	shapeRow(t, r, "all shapes", all)
 	for _, s := range fleet.Shapes() {
 		shapeRow(t, r, s.Name, where(all, func(t *timing) bool { return t.shape == s.Name }))
@@ -223,13 +257,13 @@ func reportPlans(w io.Writer, r *result.Result, all []timing, live []float64) er
 		r.Add(string(strategy)+": plan alone, median", q.median, "µs")
 		r.Add(string(strategy)+": plan alone, p95", q.p95, "µs")
 	}
-	cpu := column(all, func(t *timing) float64 { return ms(t.cpu) })
+	clock := column(all, func(t *timing) float64 { return ms(t.clock()) })
 	bytes := column(all, func(t *timing) float64 { return float64(t.bytes) / (1 << 20) }).median
 	held := result.Quantile(live, 0.5)
-	fmt.Fprintf(t, "\nCPU of a plan, garbage collector included\t%.0f ms, p95 %.0f\nallocated for a plan\t%.0f MiB\nheld by a snapshot\t%.0f MiB\n",
-		cpu.median, cpu.p95, bytes, held)
-	r.Add("CPU of a plan, median", cpu.median, "ms")
-	r.Add("CPU of a plan, p95", cpu.p95, "ms")
+	fmt.Fprintf(t, "\na plan by the clock on the wall\t%.0f ms, p95 %.0f\nallocated for a plan\t%.0f MiB\nheld by a snapshot\t%.0f MiB\n",
+		clock.median, clock.p95, bytes, held)
+	r.Add("a plan by the clock on the wall, median", clock.median, "ms")
+	r.Add("a plan by the clock on the wall, p95", clock.p95, "ms")
 	r.Add("allocated for a plan", bytes, "MiB")
 	r.Add("held by a snapshot", held, "MiB")
 	if err := t.Flush(); err != nil {
@@ -239,12 +273,12 @@ func reportPlans(w io.Writer, r *result.Result, all []timing, live []float64) er
 }
 
 func shapeRow(w io.Writer, r *result.Result, name string, of []timing) {
-	in := column(of, func(t *timing) float64 { return ms(t.total()) })
+	in := column(of, func(t *timing) float64 { return ms(t.first()) })
 	fmt.Fprintf(w, "%s\t%.0f / %.0f / %.0f", name, in.median, in.p95, in.most)
 	r.Add(name+": in all, median", in.median, "ms")
 	r.Add(name+": in all, p95", in.p95, "ms")
 	for at := range stages {
-		q := column(of, func(t *timing) float64 { return ms(t.wall[at]) })
+		q := column(of, func(t *timing) float64 { return ms(t.cpu[at]) })
 		fmt.Fprintf(w, "\t%.1f / %.1f / %.1f", q.median, q.p95, q.most)
 		r.Add(name+": "+at.String()+", median", q.median, "ms")
 		r.Add(name+": "+at.String()+", p95", q.p95, "ms")

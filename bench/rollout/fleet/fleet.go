@@ -93,7 +93,7 @@ func (f *Fleet) pod(i int, node string, gpus int) *corev1.Pod {
 	app := fmt.Sprintf("app-%03d", f.Rand.IntN(apps))
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("%s-%06d", app, i), Namespace: fmt.Sprintf("team-%02d", f.Rand.IntN(teams)), UID: types.UID(strconv.Itoa(i)),
+			Name: fmt.Sprintf("%s-%06d", app, i), Namespace: fmt.Sprintf("team-%02d", f.Rand.IntN(teams)), UID: types.UID(strconv.Itoa(i)), ResourceVersion: "1",
 			Labels: map[string]string{"app": app, "pod-template-hash": fmt.Sprintf("%08x", f.Rand.Uint32()), "tier": "serving"},
 		},
 		Spec: corev1.PodSpec{
