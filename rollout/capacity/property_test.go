@@ -223,7 +223,8 @@ func TestEnsureInterrupted(t *testing.T) {
 		w.service = *server(1)
 		w.service.Spec.PriorityClassName = "serving"
 		for _, s := range []v1alpha1.ProvisionSource{
-			{ProvisioningRequest: &v1alpha1.ProvisioningRequestSource{}}, {CapacityBuffer: &v1alpha1.CapacityBufferSource{}},
+			{ProvisioningRequest: &v1alpha1.ProvisioningRequestSource{}},
+			{CapacityBuffer: &v1alpha1.CapacityBufferSource{}},
 			{Placeholder: &v1alpha1.PlaceholderSource{PriorityClassName: "batch"}},
 		} {
 			w.policy.Spec.Sources = append(w.policy.Spec.Sources, v1alpha1.CapacitySource{

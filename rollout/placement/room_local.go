@@ -11,6 +11,10 @@ func (p *problem) independent() bool {
 	return len(c.spread) == 0 && len(c.needs) == 0 && len(c.avoid) == 0 && len(c.guard) == 0
 }
 
+// Independent reports whether nodes do not depend on each other for a shape: neither topology spread nor affinity is about it. Where
+// they do, MakeRoom takes about 0.2 s per pod on 5,000 nodes.
+func (s *Snapshot) Independent(shape Shape) bool { return newProblem(s, &shape).independent() }
+
 // local finds the victims that run and spare find, where nodes are independent: a victim then bears on its own node alone, and
 // nothing else has to be counted again. Of 5,000 nodes that is a thousand times less.
 func (m *maker) local(p *problem) {

@@ -50,11 +50,11 @@ type room struct {
 
 // TestCapacity has a lab of its own: what fits is counted over all that is there.
 func TestCapacity(t *testing.T) {
-	log.SetLogger(logr.Discard()) // or controller-runtime complains that nobody has
-	parent, err := os.MkdirTemp("", "hr")
+	log.SetLogger(logr.Discard())         // or controller-runtime complains that nobody has
+	parent, err := os.MkdirTemp("", "hr") //nolint:usetesting // short, as unix sockets lie in it
 	require.NoError(t, err)
 	o := lab.DefaultOptions()
-	o.Dir, o.Nodes, o.GPUs = filepath.Join(parent, "l"), nodes, gpus // short, as unix sockets lie in it
+	o.Dir, o.Nodes, o.GPUs = filepath.Join(parent, "l"), nodes, gpus
 	t.Cleanup(func() {
 		_ = lab.DownAt(o.Dir, progress.New(io.Discard)) // what a test that failed has left
 		assert.NoError(t, os.RemoveAll(parent))
