@@ -192,7 +192,9 @@ func TestAutoscalerHold(t *testing.T) {
 		`{"spec":{"strategy":{"rollingUpdate":{"maxSurge":1,"maxUnavailable":0}},"template":{"spec":{"readinessGates":[{"conditionType":"e2e.headroom.dev/never"}]}}}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	ctx := t.Context()
-	surged := func(t require.TestingT) { require.EqualValues(t, 11, shared.hpaOf(ctx, t, namespace).Status.CurrentReplicas) }
+	surged := func(t require.TestingT) {
+		require.EqualValues(t, 11, shared.hpaOf(ctx, t, namespace).Status.CurrentReplicas)
+	}
 	eventually(t, time.Minute, surged)
 	m.replicas(t, 10)
 	surged(t)
