@@ -27,11 +27,11 @@ type Fields struct {
 	Paused           bool   `json:"paused"`
 	MinReadySeconds  int    `json:"minReadySeconds"`
 	ProgressDeadline int    `json:"progressDeadlineSeconds"`
-	Surge            string `json:"maxSurge"` // as written: "1" or "25%"
+	Surge            string `json:"maxSurge"` // as written: "1" or "25%"; "" where there is none
 	Unavailable      string `json:"maxUnavailable"`
-	Recreate         bool   `json:"strategy.recreate,omitempty"`       // strategy.type
-	Partition        int    `json:"partition,omitempty"`               // StatefulSet
-	OnDelete         bool   `json:"updateStrategy.onDelete,omitempty"` // DaemonSet: updateStrategy.type
+	Recreate         bool   `json:"strategy.recreate,omitempty"`       // strategy.type; then there is neither Surge nor Unavailable
+	Partition        int    `json:"partition,omitempty"`               // StatefulSet; -1: its strategy has no rollingUpdate
+	OnDelete         bool   `json:"updateStrategy.onDelete,omitempty"` // DaemonSet and StatefulSet: updateStrategy.type
 }
 
 const (

@@ -36,7 +36,7 @@ func (d *decider) want() Fields {
 func (d *decider) atRest(f Fields) Fields {
 	switch d.r.Service.Kind {
 	case StatefulSet:
-		f.Partition = restPartition
+		f = byPartition(f, restPartition)
 	case DaemonSet:
 		f.OnDelete = true
 	case Deployment:
@@ -45,17 +45,30 @@ func (d *decider) atRest(f Fields) Fields {
 	return f
 }
 
+// byPartition lets a StatefulSet's pods from an ordinal on be of its template. Only RollingUpdate has a partition.
+func byPartition(f Fields, from int) Fields {
+	f.Partition, f.OnDelete, f.Recreate = from, false, false
+	return f
+}
+
+// inPlace lets a DaemonSet replace so many pods at a time. It may have surge or unavailable pods, not both, and the GPUs of a node
+// are its old pod's.
+func inPlace(f Fields, unavailable int) Fields {
+	f.OnDelete, f.Surge, f.Unavailable = false, "0", strconv.Itoa(max(1, unavailable))
+	return f
+}
+
 func (d *decider) forward(f Fields) Fields {
 	at := d.step()
 	switch d.r.Service.Kind {
 	case StatefulSet:
-		f.Partition = max(0, d.w.Replicas-at.New)
 		if d.Frozen && d.Phase == Moving {
-			f.Partition = restPartition
+			return byPartition(f, restPartition)
 		}
-		return f
+		return byPartition(f, max(0, d.w.Replicas-at.New))
 	case DaemonSet:
-		f.OnDelete, f.Unavailable = d.Frozen, strconv.Itoa(max(1, at.Unavailable))
+		f = inPlace(f, at.Unavailable)
+		f.OnDelete = d.Frozen
 		return f
 	case Deployment:
 	}
@@ -66,7 +79,8 @@ func (d *decider) forward(f Fields) Fields {
 		f.MinReadySeconds = HoldSeconds
 	}
 	if d.Schedule.Strategy == Recreate {
-		f.Recreate, f.Surge, f.Unavailable = true, d.Original.Surge, d.Original.Unavailable
+		// It has neither number: the API server refuses them.
+		f.Recreate, f.Surge, f.Unavailable = true, "", ""
 	}
 	return f
 }
@@ -76,11 +90,9 @@ func (d *decider) forward(f Fields) Fields {
 func (d *decider) backward(f Fields) Fields {
 	switch d.r.Service.Kind {
 	case StatefulSet:
-		f.Partition = 0
-		return f
+		return byPartition(f, 0)
 	case DaemonSet:
-		f.OnDelete = false
-		return f
+		return inPlace(f, d.step().Unavailable)
 	case Deployment:
 	}
 	f.Paused, f.Recreate, f.ProgressDeadline = false, false, NoDeadline
@@ -89,7 +101,7 @@ func (d *decider) backward(f Fields) Fields {
 	if d.Schedule != nil {
 		surge = d.step().Surge
 		if d.Schedule.Strategy == Recreate {
-			f.Recreate = true
+			f.Recreate, f.Surge, f.Unavailable = true, "", ""
 			return f
 		}
 	}

@@ -79,7 +79,7 @@ func (c *Client) Look(ctx context.Context, spec *v1alpha1.RolloutPolicySpec, n N
 	}
 	l := c.newLook(ctx, spec, n)
 	r := &Report{GPUs: int(l.shape.Requests[l.resource]), Resource: l.resource}
-	if l.snapshot != nil && l.resource != "" {
+	if l.view != nil && l.resource != "" {
 		r.Free = int(l.snapshot.Unrequested(l.shape, l.resource))
 	}
 	for _, s := range sourcesOf(spec) {
@@ -128,7 +128,7 @@ type look struct {
 	fitErr  error
 	fitted  bool
 	pods    map[placement.Key]*corev1.Pod // that hold something
-	gone    []*v1alpha1.PreemptSource     // counted already
+	may     []func(*corev1.Pod) bool      // which pods the sources counted so far let go
 	made    int                           // replicas that these make room for
 }
 
@@ -223,12 +223,15 @@ func (l *look) rivals() string {
 			others++
 		}
 	}
-	var text string
-	if others > 0 {
-		text = pods(others) + " of the same or a higher priority wait for a node, and may take what is free first"
+	switch {
+	case others == 0 && own == 0:
+		return ""
+	case others == 0:
+		return "waiting for a node: " + pods(own) + " of the service itself"
 	}
+	text := "waiting for a node, and may take what is free first: " + pods(others) + " of the same or a higher priority"
 	if own > 0 {
-		text = join(text, pods(own)+" of the service itself wait for a node")
+		text += ", and " + pods(own) + " of the service itself"
 	}
 	return text
 }

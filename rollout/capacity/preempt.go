@@ -40,24 +40,23 @@ func (l *look) preempt(source *v1alpha1.PreemptSource) (replicas int, delay time
 	if err != nil {
 		return 0, 0, fmt.Sprintf("preempt.selector: %v", err)
 	}
-	l.gone = append(l.gone, source)
 	l.byKey()
-	t := l.tally(chosen)
-	may, err := l.anyOf()
-	if err != nil {
-		return 0, 0, fmt.Sprintf("preempt.selector: %v", err)
+	l.may = append(l.may, chosen)
+	may := func(p *corev1.Pod) bool {
+		return p != nil && !l.owns(p) && slices.ContainsFunc(l.may, func(f func(*corev1.Pod) bool) bool { return f(p) })
 	}
+	t := l.tally(chosen, may)
 	room, err := l.snapshot.MakeRoom(l.shape, l.need.Most, func(p *placement.Pod) bool { return may(l.pods[p.Key()]) })
 	if err != nil {
 		return 0, 0, fmt.Sprintf("cannot tell which pods would have to go: %v", err)
 	}
-	for i := range room.Victims {
-		if p := l.pods[room.Victims[i].Key]; chosen(p) {
-			delay = max(delay, graceOf(p))
-		}
-	}
 	replicas = max(0, room.Count-room.Now-l.made)
 	l.made += replicas
+	for i := range room.Victims {
+		if replicas > 0 {
+			delay = max(delay, graceOf(l.pods[room.Victims[i].Key]))
+		}
+	}
 	if room.Count < l.need.Most {
 		why := placement.Answer{Known: true, Nodes: now.Nodes, Reasons: room.Reasons}
 		message = why.Why()
@@ -95,30 +94,15 @@ func chooser(s *v1alpha1.PreemptSource) (func(*corev1.Pod) bool, error) {
 	return func(p *corev1.Pod) bool { return in(p) && selector.Matches(labels.Set(p.Labels)) }, nil
 }
 
-// anyOf says whether a pod may go by any of the sources so far.
-func (l *look) anyOf() (func(*corev1.Pod) bool, error) {
-	var all []func(*corev1.Pod) bool
-	for _, s := range l.gone {
-		f, err := chooser(s)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, f)
-	}
-	return func(p *corev1.Pod) bool {
-		return p != nil && !l.owns(p) && slices.ContainsFunc(all, func(f func(*corev1.Pod) bool) bool { return f(p) })
-	}, nil
-}
-
 // tally is what a reader might not expect of a source: in keys of pods, sorted.
 type tally struct {
 	high   []string // chosen, but of a priority that is not lower
 	own    int      // chosen, but the service's own
-	others []string // not chosen, of a lower priority, and holding what the service's pods want
+	others []string // that may not go, of a lower priority, and holding what the service's pods want
 	lower  int      // the service's own of a lower priority
 }
 
-func (l *look) tally(chosen func(*corev1.Pod) bool) tally {
+func (l *look) tally(chosen, may func(*corev1.Pod) bool) tally {
 	var t tally
 	for _, p := range l.held {
 		if p.DeletionTimestamp != nil || p.Spec.NodeName == "" {
@@ -133,7 +117,7 @@ func (l *look) tally(chosen func(*corev1.Pod) bool) tally {
 		case mine:
 		case picks && !low:
 			t.high = append(t.high, p.Namespace+"/"+p.Name)
-		case !picks && low && l.wants(p):
+		case !may(p) && low && l.wants(p):
 			t.others = append(t.others, p.Namespace+"/"+p.Name)
 		}
 	}

@@ -1,6 +1,7 @@
 package capacity
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -17,21 +18,21 @@ const (
 	expendable = -10
 )
 
-// errMissing is of a kind that the cluster does not have.
-type errMissing struct{ kind string }
+// missingError is of a kind that the cluster does not have.
+type missingError struct{ kind string }
 
-func (e errMissing) Error() string {
+func (e missingError) Error() string {
 	return fmt.Sprintf("%s of %s is not installed", e.kind, autoscalingGroup)
 }
 
 // provisioningRequest and capacityBuffer find the API by which a source asks. CapacityBuffers of v1 are something else: they belong to
 // no namespace.
 func (c *Client) provisioningRequest() (schema.GroupVersionKind, error) {
-	return c.served("ProvisioningRequest", "v1")
+	return c.served(requestName, "v1")
 }
 
 func (c *Client) capacityBuffer() (schema.GroupVersionKind, error) {
-	return c.served("CapacityBuffer", "v1beta1", "v1alpha1")
+	return c.served(bufferName, "v1beta1", "v1alpha1")
 }
 
 func (c *Client) served(kind string, versions ...string) (schema.GroupVersionKind, error) {
@@ -45,7 +46,7 @@ func (c *Client) served(kind string, versions ...string) (schema.GroupVersionKin
 			return schema.GroupVersionKind{}, fmt.Errorf("cannot find out whether the cluster has %s of %s: %w", kind, autoscalingGroup, err)
 		}
 	}
-	return schema.GroupVersionKind{}, errMissing{kind}
+	return schema.GroupVersionKind{}, missingError{kind}
 }
 
 // provision says what nodes could be asked for.
@@ -67,8 +68,8 @@ func (l *look) provision(source *v1alpha1.ProvisionSource) (replicas int, delay 
 		_, err = l.c.capacityBuffer()
 	case source.Placeholder != nil:
 		var p *priority
-		if p, err = l.c.placeholderPriority(l.ctx, source.Placeholder, l.class); err == nil && p.value < expendable {
-			message = fmt.Sprintf("cluster-autoscaler by default makes no nodes for pods of a priority below %d, and placeholder.priorityClassName has %s", expendable, p)
+		if p, err = l.c.placeholderPriority(l.ctx, source.Placeholder, l.class); err == nil {
+			message = p.asPlaceholder()
 		}
 	default:
 		return 0, 0, "provision: none of provisioningRequest, capacityBuffer and placeholder is set"
@@ -81,4 +82,31 @@ func (l *look) provision(source *v1alpha1.ProvisionSource) (replicas int, delay 
 		delay = source.Delay.Duration
 	}
 	return min(int(source.MaxReplicas), l.need.Most), delay, message
+}
+
+// placeholderPriority is that of placeholder pods, which must be below the service's.
+func (c *Client) placeholderPriority(ctx context.Context, s *v1alpha1.PlaceholderSource, service *priority) (*priority, error) {
+	const field = "placeholder.priorityClassName"
+	p, err := c.classNamed(ctx, s.PriorityClassName)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", field, err)
+	case p.value >= service.value:
+		return nil, fmt.Errorf("%s: its value must be below the service's, %s, and is %s", field, service, p)
+	case service.never:
+		return nil, fmt.Errorf("%s: the service's pods preempt nobody (preemptionPolicy: Never), and would never get the placeholders' nodes", field)
+	}
+	return p, nil
+}
+
+// asPlaceholder is what a reader might not expect of placeholder pods of a class.
+func (p *priority) asPlaceholder() string {
+	text := ""
+	if p.value < expendable {
+		text = fmt.Sprintf("cluster-autoscaler by default makes no nodes for pods of a priority below %d, and placeholders have %s", expendable, p)
+	}
+	if !p.never {
+		text = join(text, fmt.Sprintf("placeholders preempt pods below %s: preemptionPolicy Never of the class forbids that", p))
+	}
+	return text
 }

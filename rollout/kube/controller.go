@@ -149,8 +149,13 @@ func (c *Controller) forget(name types.NamespacedName) {
 	c.mu.Lock()
 	delete(c.entries, name)
 	c.mu.Unlock()
-	c.admission.Lock()
-	delete(c.claims, name)
-	c.admission.Unlock()
+	c.unclaim(name)
 	c.published.forget(name)
+}
+
+// unclaim drops what a policy takes, or waits for.
+func (c *Controller) unclaim(name types.NamespacedName) {
+	c.admission.Lock()
+	defer c.admission.Unlock()
+	delete(c.claims, name)
 }

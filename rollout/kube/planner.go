@@ -60,10 +60,12 @@ func (p *Planner) GatherFor(ctx context.Context, policy *v1alpha1.RolloutPolicy,
 	if seen.Workload == nil {
 		return nil, missing(policy)
 	}
-	b, err := p.outline(policy, seen)
+	now := p.Now()
+	rules, err := PolicyOf(&policy.Spec, now)
 	if err != nil {
 		return nil, err
 	}
+	b := p.outline(policy, rules, seen, now)
 	if err := p.demand(ctx, policy, b); err != nil {
 		return nil, err
 	}
@@ -79,12 +81,7 @@ func missing(p *v1alpha1.RolloutPolicy) *Problem {
 }
 
 // outline is the basis without what must be asked for: demand counts as unknown, and only the service's own replicas are sources.
-func (p *Planner) outline(policy *v1alpha1.RolloutPolicy, seen *workload.Seen) (*Basis, error) {
-	now := p.Now()
-	rules, err := PolicyOf(&policy.Spec, now)
-	if err != nil {
-		return nil, err
-	}
+func (p *Planner) outline(policy *v1alpha1.RolloutPolicy, rules rollout.Policy, seen *workload.Seen, now time.Time) *Basis {
 	b := &Basis{Seen: seen, Demand: evidence.Demand{Capacity: math.NaN()}}
 	b.Request = rollout.Request{
 		Now: now, Policy: rules, Demand: rollout.Forecast{Missing: "it was not asked for"},
@@ -99,7 +96,7 @@ func (p *Planner) outline(policy *v1alpha1.RolloutPolicy, seen *workload.Seen) (
 		}
 	}
 	b.spans(policy)
-	return b, nil
+	return b
 }
 
 // sourcesOf are those of a spec, or what the CRD documents as their default.
@@ -140,6 +137,11 @@ func (p *Planner) demand(ctx context.Context, policy *v1alpha1.RolloutPolicy, b 
 	if err != nil {
 		return fmt.Errorf("cannot tell the demand: %w", err)
 	}
+	return b.demands(policy, d)
+}
+
+// demands takes over what was found of the demand.
+func (b *Basis) demands(policy *v1alpha1.RolloutPolicy, d evidence.Demand) error {
 	b.Demand = d
 	if q := policy.Spec.CapacityPerReplica; q != nil {
 		b.Demand.Capacity = q.AsApproximateFloat64()
@@ -147,29 +149,33 @@ func (p *Planner) demand(ctx context.Context, policy *v1alpha1.RolloutPolicy, b 
 	b.spans(policy)
 	r := &b.Request
 	r.Demand, r.Service.Capacity = d.Forecast, b.Demand.Capacity
-	switch c := r.Service.Capacity; {
-	case policy.Spec.CapacityPerReplica != nil && !(c > 0):
-		return invalid("spec.capacityPerReplica", fmt.Errorf("is %v: it must be above 0", policy.Spec.CapacityPerReplica))
-	case !(c > 0) || math.IsInf(c, 0):
-		r.Service.Capacity = 1
-		if r.Demand.Missing == "" {
-			r.Demand.Missing = "nobody knows what one replica serves: set spec.capacityPerReplica, or let a ScalePolicy learn it"
-		}
+	c := r.Service.Capacity
+	if c > 0 && !math.IsInf(c, 0) {
+		return nil
+	}
+	r.Service.Capacity = 1
+	if q := policy.Spec.CapacityPerReplica; q != nil {
+		return invalid("spec.capacityPerReplica", fmt.Errorf("is %s: it must be above 0", q))
+	}
+	if r.Demand.Missing == "" {
+		r.Demand.Missing = "nobody knows what one replica serves: set spec.capacityPerReplica, or let a ScalePolicy learn it"
 	}
 	return nil
 }
 
 // capacity asks what the policy's sources have.
 func (p *Planner) capacity(ctx context.Context, policy *v1alpha1.RolloutPolicy, b *Basis) error {
-	s := &b.Request.Service
 	report, err := p.Capacity.Look(ctx, &policy.Spec, b.need())
 	if err != nil {
 		return fmt.Errorf("cannot tell what the sources of capacity have: %w", err)
 	}
-	b.Report = report
-	b.Request.Sources = report.Sources
-	s.GPUs = report.GPUs
+	b.reports(report)
 	return nil
+}
+
+// reports takes over what was found of the sources.
+func (b *Basis) reports(r *capacity.Report) {
+	b.Report, b.Request.Sources, b.Request.Service.GPUs = r, r.Sources, r.GPUs
 }
 
 // need is the room that an update of the basis' workload could use: as much again as it has.

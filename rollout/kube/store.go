@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	stateKey   = "state"   // rollout.State as JSON
-	stableKey  = "stable"  // the template that routers and records have as the stable one
-	notesKey   = "notes"   // notes as JSON
-	judgeKey   = "judge"   // what evidence.Judge returned
+	stateKey   = "state"  // rollout.State as JSON
+	stableKey  = "stable" // the template that routers and records have as the stable one
+	notesKey   = "notes"  // notes as JSON
+	judgeKey   = "judge"  // what evidence.Judge returned
 	recordName = "headroom-rollout-"
 	maxName    = 253
 )
@@ -51,8 +51,14 @@ type notes struct {
 	// Ensured says that objects that ask for capacity may exist, Held that the HPA may be.
 	Ensured bool `json:"ensured,omitempty"`
 	Held    bool `json:"held,omitempty"`
+	// Traffic is what the router is of that was set and not put back yet; Reasserted counts how often it was, in this update.
+	Traffic    *v1alpha1.TrafficRouting `json:"traffic,omitempty"`
+	Reasserted int                      `json:"reasserted,omitempty"`
 	// Resource is that of the GPUs which the present update takes.
 	Resource string `json:"resource,omitempty"`
+	// Target is the workload that all this is about, Rules what the policy last said that made sense.
+	Target *target         `json:"target,omitempty"`
+	Rules  *rollout.Policy `json:"rules,omitempty"`
 	// Run is the present update, History those that have ended, newest first.
 	Run     *v1alpha1.RolloutRecord  `json:"run,omitempty"`
 	History []v1alpha1.RolloutRecord `json:"history,omitempty"`
@@ -78,11 +84,9 @@ func (c *Controller) load(ctx context.Context, p *v1alpha1.RolloutPolicy) (*reco
 		return &record{}, nil
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the record of the rollout: %w", err)
-	case !metav1.IsControlledBy(&found, p):
-		if owner := metav1.GetControllerOf(&found); owner != nil && owner.Kind == kindName && owner.Name == p.Name {
-			// Of a policy of the same name that is gone: its finalizer was taken away by force.
-			return &record{found: &found}, nil
-		}
+	}
+	// A policy of the same name may be gone without having let its workload go: its finalizer was taken away by force.
+	if owner := metav1.GetControllerOf(&found); owner == nil || owner.Kind != kindName || owner.Name != p.Name {
 		return nil, fmt.Errorf("ConfigMap %s is not the policy's: remove it, or rename the policy", found.Name)
 	}
 	r := decode(&found)
@@ -160,6 +164,8 @@ func (c *Controller) save(ctx context.Context, p *v1alpha1.RolloutPolicy, r *rec
 	if err := controllerutil.SetControllerReference(p, m, c.opts.Client.Scheme(), controllerutil.WithBlockOwnerDeletion(false)); err != nil {
 		return fmt.Errorf("cannot make the policy own the record of the rollout: %w", err)
 	}
+	// Foreground deletion of the policy deletes what it owns first: the record must outlive the hold.
+	controllerutil.AddFinalizer(m, v1alpha1.FinalizerRollout)
 	var err error
 	switch {
 	case r.found == nil:
@@ -169,26 +175,34 @@ func (c *Controller) save(ctx context.Context, p *v1alpha1.RolloutPolicy, r *rec
 	default:
 		err = c.opts.Client.Update(ctx, m, client.FieldOwner(FieldOwner))
 	}
-	switch {
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), r.found != nil && apierrors.IsNotFound(err):
-		return errChanged
-	case err != nil:
-		return fmt.Errorf("cannot store the record of the rollout: %w", err)
+	if err != nil {
+		return changed(err, "cannot store the record of the rollout")
 	}
 	r.found = m
 	return nil
 }
 
 // drop deletes the record.
-func (c *Controller) drop(ctx context.Context, r *record) error {
-	if r.found == nil {
+func (c *Controller) drop(ctx context.Context, p *v1alpha1.RolloutPolicy, r *record) error {
+	if r.found == nil || !metav1.IsControlledBy(r.found, p) {
 		return nil
 	}
-	if err := c.opts.Client.Delete(ctx, r.found, client.Preconditions{UID: &r.found.UID}); client.IgnoreNotFound(err) != nil {
+	m := r.found.DeepCopy()
+	if controllerutil.RemoveFinalizer(m, v1alpha1.FinalizerRollout) {
+		if err := c.opts.Client.Update(ctx, m, client.FieldOwner(FieldOwner)); client.IgnoreNotFound(err) != nil {
+			return changed(err, "cannot let the record of the rollout go")
+		}
+	}
+	if err := c.opts.Client.Delete(ctx, m, client.Preconditions{UID: &m.UID}); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("cannot delete the record of the rollout: %w", err)
 	}
 	r.found = nil
 	return nil
+}
+
+// isConflict says that an object was written by somebody else, or made or deleted, since it was read.
+func isConflict(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
 // timeOf is to the second, as the API has it, so that a status read back is equal.
