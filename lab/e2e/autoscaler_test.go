@@ -49,8 +49,8 @@ func (c *cluster) guard(t *testing.T) *autoscaler.Client {
 	return &autoscaler.Client{Reader: as, Writer: as}
 }
 
-// hold holds an HPA, as often as it takes: its controller writes its status at any time, and what that crosses is tried again.
-func hold(t *testing.T, guard *autoscaler.Client, namespace string, floor int) autoscaler.Guard {
+// holdHPA holds an HPA, as often as it takes: its controller writes its status at any time, and what that crosses is tried again.
+func holdHPA(t *testing.T, guard *autoscaler.Client, namespace string, floor int) autoscaler.Guard {
 	t.Helper()
 	for {
 		g, err := guard.Hold(t.Context(), chatRef(namespace), floor)
@@ -62,7 +62,7 @@ func hold(t *testing.T, guard *autoscaler.Client, namespace string, floor int) a
 	}
 }
 
-func release(t *testing.T, guard *autoscaler.Client, namespace string) {
+func releaseHPA(t *testing.T, guard *autoscaler.Client, namespace string) {
 	t.Helper()
 	for {
 		err := guard.Release(t.Context(), chatRef(namespace))
@@ -178,7 +178,7 @@ func TestAutoscalerHold(t *testing.T) {
 
 	guard := shared.guard(t)
 	for range 2 {
-		require.Equal(t, autoscaler.Guard{Name: "chat", Min: 1, Max: 16}, hold(t, guard, namespace, 10))
+		require.Equal(t, autoscaler.Guard{Name: "chat", Min: 1, Max: 16}, holdHPA(t, guard, namespace, 10))
 	}
 	m.set(t, 0)
 	m.replicas(t, 10)
@@ -200,7 +200,7 @@ func TestAutoscalerHold(t *testing.T) {
 	surged(t)
 
 	for range 2 {
-		release(t, guard, namespace)
+		releaseHPA(t, guard, namespace)
 	}
 	after, annotations := shared.hpaSpec(t, namespace, "chat")
 	assert.Equal(t, before, after)
@@ -234,7 +234,7 @@ func TestAutoscalerHoldOfAnySpec(t *testing.T) {
 		before, _ := shared.hpaSpec(t, namespace, h.Name)
 		var version string
 		for round := range 3 {
-			require.Equal(t, autoscaler.Guard{Name: h.Name, Min: int(*made.Spec.MinReplicas), Max: 5}, hold(t, guard, namespace, 9))
+			require.Equal(t, autoscaler.Guard{Name: h.Name, Min: int(*made.Spec.MinReplicas), Max: 5}, holdHPA(t, guard, namespace, 9))
 			held, err := hpas.Get(t.Context(), h.Name, metav1.GetOptions{})
 			require.NoError(t, err)
 			assert.EqualValues(t, 5, *held.Spec.MinReplicas)
@@ -246,7 +246,7 @@ func TestAutoscalerHoldOfAnySpec(t *testing.T) {
 			}
 			version = annotation + fmt.Sprint(held.Generation)
 		}
-		release(t, guard, namespace)
+		releaseHPA(t, guard, namespace)
 		after, annotations := shared.hpaSpec(t, namespace, h.Name)
 		assert.Equal(t, before, after)
 		assert.Empty(t, annotations)
@@ -273,10 +273,10 @@ func TestAutoscalerHoldOfAScalePolicy(t *testing.T) {
 	lowest(1)
 	before, _ := shared.hpaSpec(t, namespace, "chat")
 	guard := shared.guard(t)
-	assert.Equal(t, autoscaler.Guard{Name: "chat", Min: 1, Max: scaledMost}, hold(t, guard, namespace, 3))
+	assert.Equal(t, autoscaler.Guard{Name: "chat", Min: 1, Max: scaledMost}, holdHPA(t, guard, namespace, 3))
 	lowest(3)
 	shared.ready(t, namespace, "name=chat", 3)
-	release(t, guard, namespace)
+	releaseHPA(t, guard, namespace)
 	lowest(1)
 	after, annotations := shared.hpaSpec(t, namespace, "chat")
 	assert.Equal(t, before, after)
