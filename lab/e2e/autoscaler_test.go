@@ -92,7 +92,7 @@ func (c *cluster) hpaSpec(t *testing.T, namespace, name string) (string, map[str
 	return string(h.Spec), h.Metadata.Annotations
 }
 
-// bystandersOf is a Deployment of pods that run nothing, which KWOK has Ready at once unless they have a gate.
+// bystandersOf is a Deployment of pods that run nothing, which KWOK has Ready at once.
 func bystandersOf(replicas int32) *appsv1.Deployment {
 	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "chat"}, Spec: appsv1.DeploymentSpec{
 		Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"name": "chat"}},
@@ -187,9 +187,9 @@ func TestAutoscalerHold(t *testing.T) {
 	m.set(t, 100)
 	m.replicas(t, 10)
 
-	// A surge pod that never becomes Ready: 100 is within a tenth of 11 × 10, for which an HPA with the usual tolerance wants 11.
+	// A surge pod that finds no node: 100 is within a tenth of 11 × 10, for which an HPA with the usual tolerance wants 11.
 	_, err = shared.Client.AppsV1().Deployments(namespace).Patch(t.Context(), "chat", types.StrategicMergePatchType, []byte(
-		`{"spec":{"strategy":{"rollingUpdate":{"maxSurge":1,"maxUnavailable":0}},"template":{"spec":{"readinessGates":[{"conditionType":"e2e.headroom.dev/never"}]}}}}`), metav1.PatchOptions{})
+		`{"spec":{"strategy":{"rollingUpdate":{"maxSurge":1,"maxUnavailable":0}},"template":{"spec":{"nodeSelector":{"e2e.headroom.dev/node":"none"}}}}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	ctx := t.Context()
 	surged := func(t require.TestingT) {
