@@ -72,11 +72,11 @@ func detection(t traffic, c canary, a *v1alpha1.Analysis) sight {
 	seesErrors, seesLatency := seen(errors, minimum, interval), seen(latency, minimum, interval)
 	say := func(d time.Duration) string {
 		if d == 0 {
-			return "not within " + duration.HumanDuration(detectWithin)
+			return "are not seen within " + duration.HumanDuration(detectWithin)
 		}
-		return "after " + duration.HumanDuration(d)
+		return "are seen after " + duration.HumanDuration(d)
 	}
-	text := fmt.Sprintf("at %s requests/s, a canary of %d of %d replicas gets %s/s: 3%% more errors (%s%% fail%s) are seen %s, latencies of 1.3 times %s",
+	text := fmt.Sprintf("at %s requests/s, a canary of %d of %d replicas gets %s/s: 3%% more errors (%s%% fail%s) %s, latencies of 1.3 times %s",
 		explain.Short(t.perSecond), c.replicas, c.of, explain.Short(t.perSecond*c.share), explain.Short(failed*100), from, say(seesErrors), say(seesLatency))
 	if seesErrors == 0 || seesLatency == 0 {
 		return sight{blind: fmt.Sprintf("%s/s are too few requests", explain.Short(t.perSecond*c.share)), text: text}
