@@ -83,7 +83,7 @@ func writePlan(o *options, f format, d *dryRun) error {
 		return err
 	})
 	if err == nil && refusal != nil {
-		return &updateError{"the update would be refused: " + refusal.Message}
+		return &updateError{"the update would be refused: " + string(refusal.Reason)}
 	}
 	return err
 }
