@@ -109,7 +109,7 @@ func (d *dryRun) versions() (from, to string) {
 	return from, to
 }
 
-// named is a version with its images.
+// named is a version in a sentence.
 func named(v *workload.Version) string {
 	text := v.Name()
 	if v.Revision > 0 && !strings.Contains(text, "revision") {
