@@ -13,6 +13,8 @@ type Claim struct {
 	Since    time.Time `json:"since,omitzero"`     // when it began to wait
 	// Running claims keep what they hold: nothing is taken from a rollout that is under way.
 	Running bool `json:"running,omitempty"`
+	// Held are GPUs beyond its service's own that its pods hold already, though it does not run: it keeps those.
+	Held int `json:"held,omitempty"`
 	// Plans are in order of preference, the one under way alone where the claim is running.
 	Plans []Schedule `json:"plans"`
 }
@@ -38,11 +40,20 @@ func Admit(budget int, claims []Claim) []Admission {
 	sort.SliceStable(order, func(i, j int) bool { return claims[order[i]].before(&claims[order[j]]) })
 	out := make([]Admission, 0, len(claims))
 	left, blocker := budget, ""
+	for _, c := range claims {
+		if !c.Running {
+			left -= c.Held
+		}
+	}
 	for _, i := range order {
-		a := claims[i].admit(budget, left, blocker)
+		held := 0
+		if !claims[i].Running {
+			held = claims[i].Held
+		}
+		a := claims[i].admit(budget, left+held, blocker)
 		switch {
 		case a.Admitted:
-			left -= a.GPUs
+			left -= max(0, a.GPUs-held)
 		case blocker == "" && claims[i].least() <= budget:
 			blocker = claims[i].Name
 		}
@@ -109,4 +120,50 @@ func (c *Claim) admit(budget, left int, blocker string) Admission {
 		a.Reason = fmt.Sprintf("it needs %s, and %d of %d are left", plural(need, "GPU"), max(0, left), budget)
 	}
 	return a
+}
+
+// Claim is what a rollout asks of a budget, or holds of it; false where it does neither. The request and the observation are what
+// Next is called with, but for the observation's Wait. Pods that end are not counted where no schedule says so: their GPUs are not
+// placeable yet, so no plan rests on them, and going back is not delayed for a budget.
+func (s *State) Claim(name string, r Request, o Observation) (Claim, bool) {
+	d := &decider{State: *s, r: r.withDefaults(), o: &o, w: o.Workload, now: r.Now}
+	c := Claim{Name: name, Since: s.Since}
+	if d.w == nil {
+		return c, false
+	}
+	d.r.Service.Replicas = d.w.Replicas
+	switch s.Phase {
+	case Moving, Settled, GoingBack:
+		c.Running = true
+		if s.Schedule == nil {
+			c.Plans = []Schedule{{Extra: d.surging()}}
+		} else {
+			c.Plans = []Schedule{*s.Schedule}
+		}
+		return c, true
+	case Resting, Planning:
+		c.Held = d.surging()
+		if t := d.w.Template; t == s.From || t == s.Failed || d.w.Replicas == 0 {
+			break
+		}
+		if s.Phase == Resting {
+			c.Since = d.now
+		}
+		if plan, refusal := Plan(d.untried()); refusal == nil {
+			c.Plans = []Schedule{plan}
+			return c, true
+		}
+	case Adopting, Restoring, Released, Gone:
+	}
+	c.Running, c.Plans = true, []Schedule{{Extra: c.Held}}
+	return c, c.Held > 0
+}
+
+// surging is how many GPUs beyond the service's own its pods hold.
+func (d *decider) surging() int {
+	n := -d.w.Replicas
+	for _, v := range d.o.Versions {
+		n += v.Replicas - v.NoGPU
+	}
+	return max(0, n) * d.r.Service.GPUs
 }

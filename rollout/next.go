@@ -180,6 +180,9 @@ func (d *decider) planning() {
 		d.abandon(string(refusal.Reason), refusal.String(), d.To, "")
 	case refusal != nil:
 		d.say(d.now, string(refusal.Reason), refusal.String())
+	case d.o.Wait != "" && d.Mixed:
+		// What it holds of the budget may be what the others wait for.
+		d.abandon("WaitsForBudget", d.o.Wait, d.To, "")
 	case d.o.Wait != "":
 		d.say(d.now, "WaitsForBudget", d.o.Wait)
 	case d.Frozen:

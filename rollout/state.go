@@ -237,6 +237,12 @@ type Finish struct {
 	Stable string `json:"stable"`
 }
 
+// Unblock deletes the pods of a template that are not Ready. The StatefulSet controller, in OrderedReady, waits for them before it
+// replaces anything, the waiting ones included: a version that is never Ready could not be left otherwise.
+type Unblock struct {
+	Template string `json:"template"`
+}
+
 // Clean removes what routers and records have of a workload that is gone, or whose policy is.
 type Clean struct{}
 
@@ -246,5 +252,6 @@ type Announce struct{ Event }
 func (Patch) action()     {}
 func (SetWeight) action() {}
 func (Finish) action()    {}
+func (Unblock) action()   {}
 func (Clean) action()     {}
 func (Announce) action()  {}

@@ -53,10 +53,13 @@ func (d *decider) forward(f Fields) Fields {
 		if d.Frozen && d.Phase == Moving {
 			f.Partition = restPartition
 		}
+		if f.Unavailable != "" {
+			f.Unavailable = strconv.Itoa(d.r.atOnce(d.before(), at))
+		}
 		return f
 	case DaemonSet:
 		f.OnDelete, f.Unavailable = d.Frozen, strconv.Itoa(max(1, at.Unavailable))
-		return f
+		return withoutSurge(f)
 	case Deployment:
 	}
 	f.Paused, f.Recreate = d.Phase == Settled || d.Frozen, false
@@ -77,10 +80,13 @@ func (d *decider) backward(f Fields) Fields {
 	switch d.r.Service.Kind {
 	case StatefulSet:
 		f.Partition = 0
+		if f.Unavailable != "" {
+			f.Unavailable = strconv.Itoa(d.backAtOnce())
+		}
 		return f
 	case DaemonSet:
-		f.OnDelete = false
-		return f
+		f.OnDelete, f.Unavailable = false, strconv.Itoa(d.backAtOnce())
+		return withoutSurge(f)
 	case Deployment:
 	}
 	f.Paused, f.Recreate, f.ProgressDeadline = false, false, NoDeadline
@@ -110,6 +116,35 @@ func (d *decider) backward(f Fields) Fields {
 	}
 	f.Surge, f.Unavailable = strconv.Itoa(surge), strconv.Itoa(free)
 	return f
+}
+
+// before is the step before the present one.
+func (d *decider) before() Step {
+	if d.Schedule == nil || d.Step == 0 {
+		return Step{}
+	}
+	return d.Schedule.Steps[d.Step-1]
+}
+
+// withoutSurge has no surge: a DaemonSet may have that or unavailable pods, and its nodes have no GPUs for both versions.
+func withoutSurge(f Fields) Fields {
+	if f.Surge != "" {
+		f.Surge = "0"
+	}
+	return f
+}
+
+// backAtOnce is how many pods of a StatefulSet or a DaemonSet may be missing on the way back: one at least, for a version that
+// failed is not worth a deadlock. Those for which there is no GPU are missing anyhow, and must not stop the others.
+func (d *decider) backAtOnce() int {
+	if d.r.Service.Serial {
+		return 1
+	}
+	n := max(1, d.w.Replicas-d.keep())
+	if old := d.o.Versions[d.From]; old.NoGPU > 0 && old.NoGPUFor > d.r.Service.Drain.P90+bindingTime {
+		n = max(n, old.NoGPU+1)
+	}
+	return n
 }
 
 // template is the one that is to be written, "" where it is as it should be.
@@ -267,7 +302,22 @@ func (d *decider) actions() []Action {
 	if d.Phase == Restoring && d.o.Stable != d.From {
 		out = append(out, Finish{d.From})
 	}
-	return d.announce(out)
+	return d.announce(append(out, d.unblock()...))
+}
+
+// unblock names the versions that are being left and whose pods stand in the way.
+func (d *decider) unblock() []Action {
+	if d.r.Service.Kind != StatefulSet || !d.r.Service.Serial || !d.w.Synced || d.wantTemplate() != "" || d.Phase != GoingBack && d.Phase != Moving {
+		return nil
+	}
+	var out []Action
+	for template, v := range d.o.Versions {
+		if template != d.w.Template && template != d.From && v.Ready < v.Replicas {
+			out = append(out, Unblock{template})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return fmt.Sprint(out[i]) < fmt.Sprint(out[j]) })
+	return out
 }
 
 // patch is the write that is needed, if one is.
