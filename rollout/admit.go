@@ -132,7 +132,11 @@ func (s *State) Claim(name string, r Request, o Observation) (Claim, bool) {
 		return c, false
 	}
 	d.r.Service.Replicas = d.w.Replicas
-	switch s.Phase {
+	phase, t := s.Phase, d.w.Template
+	if (phase == Moving || phase == Settled) && t != s.To && t != s.From && t != s.Queued && d.r.Policy.OnNewTemplate == Restart {
+		phase = Planning // is what the next look makes of it
+	}
+	switch phase {
 	case Moving, Settled, GoingBack:
 		c.Running = true
 		if s.Schedule == nil {
@@ -143,7 +147,7 @@ func (s *State) Claim(name string, r Request, o Observation) (Claim, bool) {
 		return c, true
 	case Resting, Planning:
 		c.Held = d.surging()
-		if t := d.w.Template; t == s.From || t == s.Failed || d.w.Replicas == 0 {
+		if t == s.From || t == s.Failed || d.w.Replicas == 0 {
 			break
 		}
 		if s.Phase == Resting {

@@ -174,7 +174,10 @@ func (r *Request) pace(room int) int {
 // atOnce is how many pods of a StatefulSet are replaced at a time on the way from a step to the next.
 func (r *Request) atOnce(before, at Step) int {
 	u := at.Unavailable
-	if at.Held {
+	switch {
+	case r.Policy.Strategy == Recreate:
+		return max(1, u)
+	case at.Held:
 		u -= before.Unavailable
 	}
 	return max(1, r.pace(max(1, u)))

@@ -162,6 +162,8 @@ type State struct {
 	Frozen bool `json:"frozen,omitempty"`
 	// Tried are the sources whose pods stayed Unschedulable.
 	Tried []string `json:"tried,omitempty"`
+	// Unblocked is when a Ready pod was last given up for one that finds no GPU.
+	Unblocked time.Time `json:"unblocked,omitzero"`
 	// Mixed says that pods of a third version may be left.
 	Mixed bool `json:"mixed,omitempty"`
 
@@ -241,6 +243,8 @@ type Finish struct {
 // replaces anything, the waiting ones included: a version that is never Ready could not be left otherwise.
 type Unblock struct {
 	Template string `json:"template"`
+	// Ready says that one Ready pod, of the highest ordinal, goes instead: those that are to follow find no GPU.
+	Ready bool `json:"ready,omitempty"`
 }
 
 // Clean removes what routers and records have of a workload that is gone, or whose policy is.

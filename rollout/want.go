@@ -100,13 +100,13 @@ func (d *decider) backward(f Fields) Fields {
 		}
 	}
 	// Where fewer than that are Ready anyhow, new pods that are not Ready go without harm: the Deployment controller takes
-	// them only down to the number that serve. If old ones still find no GPU, Ready new ones follow one by one.
+	// them only down to the number that serve. If old ones still find no GPU, Ready new ones follow, each once the last one's GPU serves.
 	old, serving := d.o.Versions[d.From], 0
 	for _, v := range d.o.Versions {
 		serving += v.Ready
 	}
 	free := max(0, n-d.keep(), n-serving)
-	if old.NoGPU > 0 && old.NoGPUFor > d.r.Service.Drain.P90+bindingTime && serving > old.Ready {
+	if d.Unblocked.Equal(d.now) && serving > old.Ready {
 		free = max(free, n-serving+1)
 	}
 	free = min(free, n)
@@ -126,6 +126,11 @@ func (d *decider) before() Step {
 	return d.Schedule.Steps[d.Step-1]
 }
 
+// starved says that pods have waited for a GPU for longer than those of pods that end take to be free.
+func (d *decider) starved(v Version) bool {
+	return v.NoGPU > 0 && v.NoGPUFor > d.r.Service.Drain.P90+bindingTime
+}
+
 // withoutSurge has no surge: a DaemonSet may have that or unavailable pods, and its nodes have no GPUs for both versions.
 func withoutSurge(f Fields) Fields {
 	if f.Surge != "" {
@@ -141,7 +146,7 @@ func (d *decider) backAtOnce() int {
 		return 1
 	}
 	n := max(1, d.w.Replicas-d.keep())
-	if old := d.o.Versions[d.From]; old.NoGPU > 0 && old.NoGPUFor > d.r.Service.Drain.P90+bindingTime {
+	if old := d.o.Versions[d.From]; d.starved(old) {
 		n = max(n, old.NoGPU+1)
 	}
 	return n
@@ -311,10 +316,18 @@ func (d *decider) unblock() []Action {
 		return nil
 	}
 	var out []Action
+	left := ""
 	for template, v := range d.o.Versions {
-		if template != d.w.Template && template != d.From && v.Ready < v.Replicas {
-			out = append(out, Unblock{template})
+		switch {
+		case template == d.w.Template || template == d.From || v.Replicas == 0:
+		case v.Ready < v.Replicas:
+			out = append(out, Unblock{Template: template})
+		case left == "" || template < left:
+			left = template
 		}
+	}
+	if d.Phase == GoingBack && d.Unblocked.Equal(d.now) && len(out) == 0 && left != "" {
+		return []Action{Unblock{Template: left, Ready: true}}
 	}
 	sort.Slice(out, func(i, j int) bool { return fmt.Sprint(out[i]) < fmt.Sprint(out[j]) })
 	return out

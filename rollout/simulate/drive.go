@@ -24,6 +24,8 @@ type Driver struct {
 	Judge func(key string, since time.Duration) rollout.Verdict
 	// Gates are results of webhooks about what a key names.
 	Gates func(key, name string) rollout.Result
+	// Most is how many replicas beyond its own the budget has in all, 0: no budget.
+	Most int
 	// Wait is why the budget does not let it start; a Fleet sets it.
 	Wait string
 	// Command and Release are what is asked for next.
@@ -60,7 +62,11 @@ func (d *Driver) State() (rollout.State, error) {
 func (d *Driver) Request() rollout.Request {
 	s := d.Service
 	s.Replicas, s.Kind, s.Serial = d.World.Replicas, d.World.Kind, d.World.Serial
-	sources := append([]rollout.Source{{Kind: rollout.Free, Replicas: d.World.Placeable()}}, d.Sources...)
+	free := d.World.Placeable()
+	if d.Most > 0 {
+		free = min(free, d.Most)
+	}
+	sources := append([]rollout.Source{{Kind: rollout.Free, Replicas: free}}, d.Sources...)
 	return rollout.Request{Now: d.World.Now(), Service: s, Policy: d.Policy, Demand: d.Demand, Sources: append(sources, rollout.Source{Kind: rollout.Spare})}
 }
 
@@ -83,14 +89,15 @@ func (d *Driver) decide() error {
 	if d.Look != nil {
 		d.Look(s, next, o, actions)
 	}
-	if s.Phase != rollout.Adopting {
-		if err := d.replays(next, o, actions); err != nil {
-			return err
-		}
-	}
 	bytes, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("cannot store the state: %w", err)
+	}
+	same := string(bytes) == string(d.stored)
+	if s.Phase != rollout.Adopting && !same {
+		if err := d.replays(next, o, actions); err != nil {
+			return err
+		}
 	}
 	after, keep := len(actions), true
 	if d.Crash != nil {
@@ -107,7 +114,7 @@ func (d *Driver) decide() error {
 			d.World.Apply(a)
 		}
 	}
-	if keep {
+	if keep && !same {
 		d.stored, d.read = bytes, false
 	}
 	return nil
@@ -198,7 +205,7 @@ func Text(actions []rollout.Action) string {
 		case rollout.Finish:
 			lines = append(lines, "finish stable="+a.Stable)
 		case rollout.Unblock:
-			lines = append(lines, "unblock "+a.Template)
+			lines = append(lines, fmt.Sprintf("unblock %s ready=%v", a.Template, a.Ready))
 		case rollout.Clean:
 			lines = append(lines, "clean")
 		case rollout.Announce:

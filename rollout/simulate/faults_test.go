@@ -34,8 +34,8 @@ type ordeal struct {
 	broken   string
 	stable   string
 	original rollout.Fields
-	allowed  map[string]bool // versions that were promoted by right
-	settled  time.Time       // when the present step settled
+	allowed  map[string]bool      // versions that were promoted by right
+	settled  map[string]time.Time // by key
 	webhook  map[string]rollout.Result
 }
 
@@ -125,7 +125,7 @@ func addOrdeal(c *simulate.Cluster, setup simulate.Setup, p rollout.Policy, rand
 	w := c.Add(setup)
 	keep := 1 + random.IntN(w.Replicas)
 	o := &ordeal{
-		random: random, passed: map[string]bool{}, allowed: map[string]bool{"v1": true}, least: map[string]int{}, clean: true,
+		random: random, passed: map[string]bool{}, allowed: map[string]bool{"v1": true}, least: map[string]int{}, clean: true, settled: map[string]time.Time{},
 		keep: keep, stable: "v1", original: w.Fields, log: log, webhook: map[string]rollout.Result{"v2": rollout.Pass},
 	}
 	if random.IntN(4) == 0 {
@@ -152,7 +152,7 @@ func addOrdeal(c *simulate.Cluster, setup simulate.Setup, p rollout.Policy, rand
 // gate is what a webhook says: nothing at first.
 func (o *ordeal) gate(key, _ string) rollout.Result {
 	version, _, _ := strings.Cut(key, "/")
-	if o.World.Now().Sub(o.settled) < 15*time.Second {
+	if o.World.Now().Sub(o.settled[key]) < 15*time.Second {
 		return rollout.NoResult
 	}
 	if r, ok := o.webhook[version]; ok {
@@ -198,7 +198,7 @@ func (o *ordeal) look(before, after rollout.State, seen rollout.Observation, act
 		o.allowed[after.From], o.stable = true, after.From
 	}
 	if after.Phase == rollout.Settled && (before.Phase != rollout.Settled || after.Attempt != before.Attempt) {
-		o.settled = o.World.Now()
+		o.settled[after.Key()] = o.World.Now()
 	}
 }
 
@@ -219,7 +219,7 @@ func (o *ordeal) lookAtStep(before, after rollout.State, seen rollout.Observatio
 	if step.Judged && !o.passed[name] {
 		o.fail("step %s of %s went on unjudged", step.Name, before.To)
 	}
-	if why := shut(step.Gates, before.Key(), seen, o.World.Now(), o.World.Now().Sub(o.settled)); why != "" && !byPerson {
+	if why := shut(step.Gates, before.Key(), seen, o.World.Now(), o.World.Now().Sub(o.settled[before.Key()])); why != "" && !byPerson {
 		o.fail("step %s of %s went on through its gate: %s", step.Name, before.To, why)
 	}
 }
@@ -285,18 +285,22 @@ func (o *ordeal) check(t *testing.T) {
 			o.fail("%d replicas serve, the plan says at least %d", ready, o.least[s.To])
 		}
 		// A decider that died plans anew over pods that it finds: what it may use is what it planned first.
-		if used := w.Used(); used > o.pods && (s.Phase == rollout.Moving || s.Phase == rollout.Settled) {
+		used := w.Used()
+		if o.Most > 0 {
+			used = w.Held() // a budget leaves GPUs free that pods can have while others end
+		}
+		if used > o.pods && (s.Phase == rollout.Moving || s.Phase == rollout.Settled) {
 			o.fail("%d GPUs are used, the plan says %d", used, o.pods)
 		}
 	}
 }
 
-// disturb does something that a cluster and its people do.
-func (o *ordeal) disturb() {
+// disturb does something that a cluster and its people do, one of so many kinds.
+func (o *ordeal) disturb(kind int) {
 	w, r := o.World, o.random
 	manifest := o.original
 	dirty := func(format string, args ...any) { o.clean = false; o.note(format, args...) }
-	switch r.IntN(15) {
+	switch kind {
 	case 0, 1:
 		n := max(1, w.Replicas+r.IntN(5)-2)
 		if w.Kind != rollout.DaemonSet {
@@ -383,7 +387,7 @@ func (o *ordeal) run(t *testing.T, faults bool) {
 			o.World.Write("user", o.World.Fields, version)
 		}
 		if faults && i > start && i < 2500 && o.random.IntN(150) == 0 {
-			o.disturb()
+			o.disturb(o.random.IntN(15))
 		}
 		if i == 2600 {
 			o.Command = rollout.Command{ID: "calm", Kind: rollout.Resume, By: "ann"}

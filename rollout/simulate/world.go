@@ -267,6 +267,17 @@ func (w *World) Used() int {
 	return n
 }
 
+// Held is how many replicas' worth of GPUs pods hold that are not ending.
+func (w *World) Held() int {
+	n := 0
+	for _, p := range w.pods {
+		if p.node >= 0 && p.deleted < 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Spec is what a version's ReplicaSet asks for.
 func (w *World) Spec(template string) int {
 	if w.Kind != rollout.Deployment {
@@ -318,13 +329,26 @@ func (w *World) Apply(a rollout.Action) {
 	case rollout.Finish:
 		w.Stable, w.Weight = a.Stable, 0
 	case rollout.Unblock:
-		for _, p := range w.pods {
-			if p.template == a.Template && !p.serves() {
-				w.remove(p)
-			}
-		}
+		w.unblock(a)
 	case rollout.Clean:
 		w.Stable, w.Weight = "", 0
+	}
+}
+
+// unblock deletes pods that stand in the way.
+func (w *World) unblock(a rollout.Unblock) {
+	var last *pod
+	for _, p := range w.pods {
+		switch {
+		case p.template != a.Template || p.deleted >= 0:
+		case !a.Ready && !p.serves():
+			w.remove(p)
+		case a.Ready && p.serves() && (last == nil || p.ordinal > last.ordinal):
+			last = p
+		}
+	}
+	if last != nil {
+		w.remove(last)
 	}
 }
 
