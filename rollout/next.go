@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -86,26 +87,59 @@ func (d *decider) absent() {
 	}
 }
 
-// adopt learns what is the user's, once no update of Kubernetes' own is under way.
+// adopt learns what is the user's, once no update of Kubernetes' own is under way. A hold whose state was lost is ended first, by
+// going back to what is known to have been stable.
 func (d *decider) adopt() {
-	if d.o.Release {
+	owners := d.ownersOf(d.w.Fields)
+	lost := owners != d.w.Fields
+	if d.o.Release && !lost {
 		d.enter(Released, d.now)
 		return
 	}
-	for template, v := range d.o.Versions {
-		if template != d.w.Template && v.Replicas > 0 {
+	stable := d.w.Template
+	if d.others(stable) > 0 {
+		if !lost || d.o.Versions[d.o.Stable].Replicas == 0 {
 			d.say(d.now, "UpdateInProgress", "an update that began before the policy is still under way")
 			return
 		}
+		stable = d.o.Stable
 	}
-	d.UID, d.Original, d.From = d.w.UID, d.w.Fields, d.w.Template
-	if d.Original.MinReadySeconds == HoldSeconds && d.Original.ProgressDeadline == NoDeadline {
-		// A hold whose state was lost: what the owner wrote is not known any more, so what Kubernetes takes by default.
-		d.Original = Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+	d.UID, d.Original, d.From = d.w.UID, owners, stable
+	if lost {
 		d.say(d.now, "FieldsUnknown", "the fields of a former hold were found and its state was not: Kubernetes' defaults take their place")
+	}
+	if d.others(stable) > 0 {
+		if d.w.Template != stable {
+			d.To = d.w.Template
+		}
+		d.abandon("StateLost", "back to "+stable+", since what was judged of the other version is not known any more", "", d.To)
+		return
 	}
 	d.enter(Restoring, d.now)
 	d.say(d.now, "Adopted", "new templates wait for their plan from now on")
+}
+
+// ownersOf is what the owner may have written of fields as they are found. They are the owner's, but for those of a hold whose state
+// was lost: of these nobody knows any more what they were.
+func (d *decider) ownersOf(f Fields) Fields {
+	ours := func(field string) bool {
+		_, others := d.w.Writers[field]
+		return d.w.Writers != nil && !others // nil: nobody can tell
+	}
+	switch d.r.Service.Kind {
+	case StatefulSet:
+		if f.Partition == restPartition {
+			f.Partition = 0
+		}
+	case DaemonSet:
+		f.OnDelete = f.OnDelete && !ours("updateStrategy.onDelete")
+	case Deployment:
+		if f.ProgressDeadline == NoDeadline && (f.MinReadySeconds == HoldSeconds || ours("progressDeadlineSeconds")) {
+			return Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"}
+		}
+		f.Paused = f.Paused && !ours("paused")
+	}
+	return f
 }
 
 func (d *decider) rest() {
@@ -144,10 +178,12 @@ func (d *decider) learn() {
 }
 
 // strays counts the pods of versions other than the stable one.
-func (d *decider) strays() int {
+func (d *decider) strays() int { return d.others(d.From) }
+
+func (d *decider) others(than string) int {
 	n := 0
 	for template, v := range d.o.Versions {
-		if template != d.From {
+		if template != than {
 			n += v.Replicas
 		}
 	}
@@ -206,24 +242,26 @@ func (d *decider) unready() int { return max(0, d.w.Replicas-d.o.Versions[d.From
 // heldName is of the source that surge pods hold already.
 const heldName = "held by surge pods"
 
-// untried is the request without sources whose pods stayed Unschedulable, and with the GPUs that surge pods hold already.
-func (d *decider) untried() Request {
-	r := d.r
+func (d *decider) untried() Request { return Untried(&d.State, d.r, d.o) }
+
+// Untried is the request that Next plans with in a state: without sources whose pods stayed Unschedulable, and with the GPUs that
+// surge pods hold already.
+func Untried(s *State, r Request, o *Observation) Request {
+	sources := r.Sources
 	r.Sources = nil
-	held := -d.w.Replicas
-	for _, v := range d.o.Versions {
+	held := 0
+	if o.Workload != nil {
+		held = -o.Workload.Replicas
+	}
+	for _, v := range o.Versions {
 		held += v.Replicas - v.NoGPU
 	}
 	if held > 0 {
 		r.Sources = append(r.Sources, Source{Kind: Free, Name: heldName, Replicas: held})
 	}
-	for _, s := range d.r.Sources {
-		tried := false
-		for _, t := range d.Tried {
-			tried = tried || t == s.label()
-		}
-		if !tried {
-			r.Sources = append(r.Sources, s)
+	for _, source := range sources {
+		if !slices.Contains(s.Tried, source.label()) {
+			r.Sources = append(r.Sources, source)
 		}
 	}
 	return r
@@ -258,8 +296,8 @@ func (d *decider) returning() {
 	old := d.o.Versions[d.From]
 	if left > 0 {
 		// Old pods without GPUs may stop everything. A new one that serves gives its own up, and no other before that one serves again.
-		if d.starved(old) && old.Loading == 0 && d.now.Sub(d.Unblocked) > d.r.Service.Drain.P90+bindingTime {
-			d.Unblocked = d.now
+		if d.starved(old) && old.Loading == 0 && d.now.Sub(d.Yielded) > d.r.Service.Drain.P90+bindingTime {
+			d.Yielded = d.now
 		}
 		return
 	}

@@ -27,11 +27,11 @@ type Fields struct {
 	Paused           bool   `json:"paused"`
 	MinReadySeconds  int    `json:"minReadySeconds"`
 	ProgressDeadline int    `json:"progressDeadlineSeconds"`
-	Surge            string `json:"maxSurge"` // as written: "1" or "25%"
+	Surge            string `json:"maxSurge"` // as written: "1" or "25%"; "" where there is none
 	Unavailable      string `json:"maxUnavailable"`
-	Recreate         bool   `json:"strategy.recreate,omitempty"`       // strategy.type
-	Partition        int    `json:"partition,omitempty"`               // StatefulSet
-	OnDelete         bool   `json:"updateStrategy.onDelete,omitempty"` // DaemonSet: updateStrategy.type
+	Recreate         bool   `json:"strategy.recreate,omitempty"`       // strategy.type; then there is neither Surge nor Unavailable
+	Partition        int    `json:"partition,omitempty"`               // StatefulSet; -1: its strategy has no rollingUpdate
+	OnDelete         bool   `json:"updateStrategy.onDelete,omitempty"` // DaemonSet and StatefulSet: updateStrategy.type
 }
 
 const (
@@ -163,7 +163,7 @@ type State struct {
 	// Tried are the sources whose pods stayed Unschedulable.
 	Tried []string `json:"tried,omitempty"`
 	// Unblocked is when a Ready pod was last given up for one that finds no GPU.
-	Unblocked time.Time `json:"unblocked,omitzero"`
+	Yielded time.Time `json:"yielded,omitzero"`
 	// Mixed says that pods of a third version may be left.
 	Mixed bool `json:"mixed,omitempty"`
 
@@ -239,12 +239,10 @@ type Finish struct {
 	Stable string `json:"stable"`
 }
 
-// Unblock deletes the pods of a template that are not Ready. The StatefulSet controller, in OrderedReady, waits for them before it
-// replaces anything, the waiting ones included: a version that is never Ready could not be left otherwise.
-type Unblock struct {
+// Yield deletes the Ready pod of the highest ordinal that has a template, so that one which is to follow it finds a GPU: the
+// StatefulSet controller, in OrderedReady, replaces nothing while a pod waits for one.
+type Yield struct {
 	Template string `json:"template"`
-	// Ready says that one Ready pod, of the highest ordinal, goes instead: those that are to follow find no GPU.
-	Ready bool `json:"ready,omitempty"`
 }
 
 // Clean removes what routers and records have of a workload that is gone, or whose policy is.
@@ -256,6 +254,6 @@ type Announce struct{ Event }
 func (Patch) action()     {}
 func (SetWeight) action() {}
 func (Finish) action()    {}
-func (Unblock) action()   {}
+func (Yield) action()     {}
 func (Clean) action()     {}
 func (Announce) action()  {}

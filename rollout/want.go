@@ -36,7 +36,7 @@ func (d *decider) want() Fields {
 func (d *decider) atRest(f Fields) Fields {
 	switch d.r.Service.Kind {
 	case StatefulSet:
-		f.Partition = restPartition
+		f = byPartition(f, restPartition)
 	case DaemonSet:
 		f.OnDelete = true
 	case Deployment:
@@ -45,21 +45,34 @@ func (d *decider) atRest(f Fields) Fields {
 	return f
 }
 
+// byPartition lets a StatefulSet's pods from an ordinal on be of its template. Only RollingUpdate has a partition.
+func byPartition(f Fields, from int) Fields {
+	f.Partition, f.OnDelete, f.Recreate = from, false, false
+	return f
+}
+
+// inPlace lets a DaemonSet replace so many pods at a time. It may have surge or unavailable pods, not both, and the GPUs of a node
+// are its old pod's.
+func inPlace(f Fields, unavailable int) Fields {
+	f.OnDelete, f.Surge, f.Unavailable = false, "0", strconv.Itoa(max(1, unavailable))
+	return f
+}
+
 func (d *decider) forward(f Fields) Fields {
 	at := d.step()
 	switch d.r.Service.Kind {
 	case StatefulSet:
-		f.Partition = max(0, d.w.Replicas-at.New)
 		if d.Frozen && d.Phase == Moving {
-			f.Partition = restPartition
+			return byPartition(f, restPartition)
 		}
 		if f.Unavailable != "" {
 			f.Unavailable = strconv.Itoa(d.r.atOnce(d.before(), at))
 		}
-		return f
+		return byPartition(f, max(0, d.w.Replicas-at.New))
 	case DaemonSet:
-		f.OnDelete, f.Unavailable = d.Frozen, strconv.Itoa(max(1, at.Unavailable))
-		return withoutSurge(f)
+		f = inPlace(f, at.Unavailable)
+		f.OnDelete = d.Frozen
+		return f
 	case Deployment:
 	}
 	f.Paused, f.Recreate = d.Phase == Settled || d.Frozen, false
@@ -69,7 +82,8 @@ func (d *decider) forward(f Fields) Fields {
 		f.MinReadySeconds = HoldSeconds
 	}
 	if d.Schedule.Strategy == Recreate {
-		f.Recreate, f.Surge, f.Unavailable = true, d.Original.Surge, d.Original.Unavailable
+		// It has neither number: the API server refuses them.
+		f.Recreate, f.Surge, f.Unavailable = true, "", ""
 	}
 	return f
 }
@@ -79,14 +93,12 @@ func (d *decider) forward(f Fields) Fields {
 func (d *decider) backward(f Fields) Fields {
 	switch d.r.Service.Kind {
 	case StatefulSet:
-		f.Partition = 0
 		if f.Unavailable != "" {
 			f.Unavailable = strconv.Itoa(d.backAtOnce())
 		}
-		return f
+		return byPartition(f, 0)
 	case DaemonSet:
-		f.OnDelete, f.Unavailable = false, strconv.Itoa(d.backAtOnce())
-		return withoutSurge(f)
+		return inPlace(f, d.backAtOnce())
 	case Deployment:
 	}
 	f.Paused, f.Recreate, f.ProgressDeadline = false, false, NoDeadline
@@ -95,7 +107,7 @@ func (d *decider) backward(f Fields) Fields {
 	if d.Schedule != nil {
 		surge = d.step().Surge
 		if d.Schedule.Strategy == Recreate {
-			f.Recreate = true
+			f.Recreate, f.Surge, f.Unavailable = true, "", ""
 			return f
 		}
 	}
@@ -106,7 +118,7 @@ func (d *decider) backward(f Fields) Fields {
 		serving += v.Ready
 	}
 	free := max(0, n-d.keep(), n-serving)
-	if d.Unblocked.Equal(d.now) && serving > old.Ready {
+	if d.Yielded.Equal(d.now) && serving > old.Ready {
 		free = max(free, n-serving+1)
 	}
 	free = min(free, n)
@@ -129,14 +141,6 @@ func (d *decider) before() Step {
 // starved says that pods have waited for a GPU for longer than those of pods that end take to be free.
 func (d *decider) starved(v Version) bool {
 	return v.NoGPU > 0 && v.NoGPUFor > d.r.Service.Drain.P90+bindingTime
-}
-
-// withoutSurge has no surge: a DaemonSet may have that or unavailable pods, and its nodes have no GPUs for both versions.
-func withoutSurge(f Fields) Fields {
-	if f.Surge != "" {
-		f.Surge = "0"
-	}
-	return f
 }
 
 // backAtOnce is how many pods of a StatefulSet or a DaemonSet may be missing on the way back: one at least, for a version that
@@ -307,30 +311,24 @@ func (d *decider) actions() []Action {
 	if d.Phase == Restoring && d.o.Stable != d.From {
 		out = append(out, Finish{d.From})
 	}
-	return d.announce(append(out, d.unblock()...))
+	return d.announce(append(out, d.yield()...))
 }
 
-// unblock names the versions that are being left and whose pods stand in the way.
-func (d *decider) unblock() []Action {
-	if d.r.Service.Kind != StatefulSet || !d.r.Service.Serial || !d.w.Synced || d.wantTemplate() != "" || d.Phase != GoingBack && d.Phase != Moving {
+// yield gives up a Ready pod of a version that is being left by a StatefulSet in OrderedReady, where returning says so.
+func (d *decider) yield() []Action {
+	if !d.r.Service.Serial || d.Phase != GoingBack || !d.Yielded.Equal(d.now) {
 		return nil
 	}
-	var out []Action
 	left := ""
 	for template, v := range d.o.Versions {
-		switch {
-		case template == d.w.Template || template == d.From || v.Replicas == 0:
-		case v.Ready < v.Replicas:
-			out = append(out, Unblock{Template: template})
-		case left == "" || template < left:
+		if template != d.w.Template && template != d.From && v.Ready > 0 && (left == "" || template < left) {
 			left = template
 		}
 	}
-	if d.Phase == GoingBack && d.Unblocked.Equal(d.now) && len(out) == 0 && left != "" {
-		return []Action{Unblock{Template: left, Ready: true}}
+	if left == "" {
+		return nil
 	}
-	sort.Slice(out, func(i, j int) bool { return fmt.Sprint(out[i]) < fmt.Sprint(out[j]) })
-	return out
+	return []Action{Yield{left}}
 }
 
 // patch is the write that is needed, if one is.

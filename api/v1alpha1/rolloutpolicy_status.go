@@ -44,6 +44,16 @@ type RolloutPolicyStatus struct {
 	// +patchMergeKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
 
+	// targetGeneration is the workload's metadata.generation that this status has seen; absent where there is no workload.
+	//
+	// +optional
+	TargetGeneration int64 `json:"targetGeneration,omitempty"`
+
+	// handledCommand is the id of the last command in headroom.dev/rollout-command that was obeyed.
+	//
+	// +optional
+	HandledCommand string `json:"handledCommand,omitempty"`
+
 	// phase is Resting, Planning, Moving, Settled, GoingBack, Restoring, Released or Gone.
 	//
 	// +optional

@@ -277,6 +277,15 @@ const (
 // scalepolicy.
 const MetricDesiredReplicas = "headroom_desired_replicas"
 
+// Annotations of an HPA that carries a ScalePolicy out.
+const (
+	// AnnotationOriginalSpec keeps the spec that an adopted HPA had, as JSON, for when the policy lets go of it.
+	AnnotationOriginalSpec = Group + "/original-spec"
+	// AnnotationRolloutFloor is the number of replicas that an update of the target needs for now: the HPA's minReplicas is not below
+	// it, as far as the policy's maxReplicas lets it.
+	AnnotationRolloutFloor = Group + "/rollout-floor"
+)
+
 // ScalePolicyList is a list of ScalePolicies.
 //
 // +kubebuilder:object:root=true

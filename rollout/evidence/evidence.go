@@ -1,15 +1,30 @@
 // Package evidence brings what the metric plane knows about a service and its versions: demand, and what the judge compares.
+//
+// # The judge
+//
+// A look is one PromQL query for the newest counters and buckets of the pods of both versions; rollout/judge takes the
+// differences. Names are those of the engines (engines.go), the first that both versions have, and then the same ones for the whole
+// rollout. It may be relied on that
+//
+//   - nothing passes without data: a metric that is missing, or that does not count failures, a plane that does not answer and a
+//     state that cannot be read are Inconclusive with the reason; by latency alone nothing is judged unless the policy lists errors
+//     as optional, because a version that fails at once is fast;
+//   - a Pass was said by a look at the present key, the second at least that saw half of the new pods; evidence about the same version
+//     from earlier steps counts;
+//   - between two looks nothing changes, and a look that finds no new requests of a version waits for them up to a minute.
+//
+// The adapter's own store has only what its rules read, which the names of engines.go are; for others there must be a MetricRule
+// that reads them, or the controller asks a Prometheus-compatible server.
 package evidence
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/rollout"
 )
 
@@ -25,9 +40,16 @@ type Plane interface {
 	Query(ctx context.Context, namespace, expr string) ([]Sample, error)
 }
 
+// PodMetrics answers with metrics of pods, as custom.metrics.k8s.io has them: requests_per_second.
+type PodMetrics interface {
+	// Pods returns a metric of the pods that a selector means, by pod; only of those that have a value.
+	Pods(ctx context.Context, namespace string, selector labels.Selector, metric string) (map[string]Sample, error)
+}
+
 // Client asks the metric plane.
 type Client struct {
 	Plane  Plane
+	Pods   PodMetrics    // nil: metrics of pods are not known
 	Reader client.Reader // of ScalePolicies; may be a cache
 	Now    func() time.Time
 }
@@ -43,31 +65,10 @@ type Demand struct {
 	From string
 }
 
-// Demand tells what the policy's service must serve from now on. What is not known is in Forecast.Missing, not an error.
-func (c *Client) Demand(ctx context.Context, p *v1alpha1.RolloutPolicy, pods []*corev1.Pod) (Demand, error) {
-	return Demand{}, errors.ErrUnsupported
-}
-
 // Look is one look of the judge.
 type Look struct {
 	Key      string // what the verdict is about: rollout.State.Key
 	New, Old []*corev1.Pod
-}
-
-// Judged is the judge's state after a look.
-type Judged struct {
-	// State is to be stored, and given to the next look.
-	State   []byte
-	Verdict rollout.Verdict
-	Status  v1alpha1.RolloutVerdict
-	// Next is when the next look is due.
-	Next time.Time
-}
-
-// Judge takes a look, if one is due, at the versions' pods. State is what the last look returned, nil at the first; it begins anew
-// where it is about another rollout (the part of the key before the first slash).
-func (c *Client) Judge(ctx context.Context, p *v1alpha1.RolloutPolicy, state []byte, l Look) (Judged, error) {
-	return Judged{}, errors.ErrUnsupported
 }
 
 // Question is what a webhook is asked about, as the JSON body of a POST.
@@ -90,9 +91,4 @@ type ToldVersion struct {
 	Images   map[string]string `json:"images,omitempty"`
 	Model    string            `json:"model,omitempty"`
 	Replicas int               `json:"replicas"`
-}
-
-// Ask asks a webhook once, as v1alpha1.GateWebhook says. A webhook that cannot be asked has no result yet, and a message.
-func (c *Client) Ask(ctx context.Context, w v1alpha1.GateWebhook, q Question) rollout.Verdict {
-	return rollout.Verdict{}
 }

@@ -46,11 +46,12 @@ type series struct {
 
 // stratum sums a time of constant weights: rates of two versions may be compared by their sums only there.
 type stratum struct {
-	Number  int   `json:"number"`
-	New     Value `json:"new"`
-	Old     Value `json:"old"`
-	NewPods int   `json:"newPods"`
-	OldPods int   `json:"oldPods"`
+	Number  int    `json:"number"`
+	Mix     string `json:"mix,omitempty"`
+	New     Value  `json:"new"`
+	Old     Value  `json:"old"`
+	NewPods int    `json:"newPods"`
+	OldPods int    `json:"oldPods"`
 }
 
 // New returns a judge without evidence, or says what is wrong with the spec.
@@ -121,7 +122,7 @@ func (j *Judge) lookAt(i int, m Metric, o Observations, elapsed time.Duration) M
 	if reason == "" {
 		s.Requests += fresh.value.all(m.Kind)
 		s.Watched += elapsed
-		s.take(j.grids, m, fresh, stable)
+		s.take(j.grids, m, fresh, stable, o.Mix)
 	}
 	j.weigh(m, s, &v)
 	switch {

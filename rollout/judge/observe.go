@@ -15,6 +15,9 @@ type Observations struct {
 	Old []Pod `json:"old"`
 	// Increments says that counters are the increase since the look before, instead of what the pods expose.
 	Increments bool `json:"increments,omitempty"`
+	// Mix names how requests are split between the versions, where the caller knows when it changes that: another name begins a
+	// stratum, and what only looks like another split, with few requests at a look, does not.
+	Mix string `json:"mix,omitempty"`
 }
 
 // Pod is one pod, or a whole version where the metric plane only has sums; sums hide how much pods differ.

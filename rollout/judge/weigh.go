@@ -10,12 +10,16 @@ import (
 // targets are the quantiles at which latencies are compared; the judged one is added.
 func targets() []float64 { return []float64{0.5, 0.75, 0.9, 0.95, 0.99} }
 
-// newStratum is the factor by which the odds of a request going to new must change to begin a stratum.
-const newStratum = 1.5
+const (
+	// newStratum is the factor by which the odds of a request going to new must change to begin a stratum.
+	newStratum = 1.5
+	// clearly is by how many standard errors they must change besides, where the caller says when it changes them.
+	clearly = 4
+)
 
 // take adds an interval that has requests of both versions.
-func (s *series) take(g *grids, m Metric, fresh, stable arm) {
-	s.Stratum.take(m.Kind, fresh, stable)
+func (s *series) take(g *grids, m Metric, fresh, stable arm, mix string) {
+	s.Stratum.take(m.Kind, fresh, stable, mix)
 	if m.Kind == Errors {
 		if s.Contrasts == nil {
 			s.Contrasts = make([]contrast, 1)
@@ -68,13 +72,23 @@ func overBound(at int, m Metric, old histogram, fresh, stable arm, judged bool) 
 }
 
 // take sums, from the start where the weights changed.
-func (t *stratum) take(kind Kind, fresh, stable arm) {
+func (t *stratum) take(kind Kind, fresh, stable arm, mix string) {
 	n, o := fresh.value.all(kind), stable.value.all(kind)
-	if before := t.New.all(kind) * o / (t.Old.all(kind) * n); t.Number == 0 || before > newStratum || before < 1/newStratum {
-		*t = stratum{Number: t.Number + 1}
+	if t.Number == 0 || t.Mix != mix || t.shifted(kind, n, o) {
+		*t = stratum{Number: t.Number + 1, Mix: mix}
 	}
 	t.New, t.Old = t.New.plus(fresh.value), t.Old.plus(stable.value)
 	t.NewPods, t.OldPods = fresh.pods, stable.pods
+}
+
+// shifted says whether n of n+o requests to new is another share than before.
+func (t *stratum) shifted(kind Kind, n, o float64) bool {
+	newBefore, oldBefore := t.New.all(kind), t.Old.all(kind)
+	odds := math.Abs(math.Log(newBefore * o / (oldBefore * n)))
+	if odds <= math.Log(newStratum) {
+		return false
+	}
+	return t.Mix == "" || odds > clearly*math.Sqrt(1/newBefore+1/oldBefore+1/n+1/o)
 }
 
 // weigh fills in what the evidence says.

@@ -2,8 +2,13 @@ package kube
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"math"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/rollout"
@@ -24,36 +29,184 @@ type Planner struct {
 type Basis struct {
 	Request rollout.Request
 	Seen    *workload.Seen
-	Report  *capacity.Report
+	Report  *capacity.Report // nil where capacity was not looked for
 	Demand  evidence.Demand
 }
 
-// Gather reads what a plan for the policy's workload rests on. The errors are Problems where the policy is to blame.
+// unknownStartUp is taken where nobody knows how long pods take: a model of some tens of gigabytes from a warm disk at the median.
+func unknownStartUp() rollout.Span { return rollout.Span{P50: 2 * time.Minute, P90: 5 * time.Minute} }
+
+// RefOf names a policy's workload.
+func RefOf(p *v1alpha1.RolloutPolicy) workload.Ref {
+	return workload.Ref{
+		NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Spec.TargetRef.Name},
+		Kind:           rollout.Kind(p.Spec.TargetRef.Kind),
+	}
+}
+
+// Gather reads what a plan for the policy's workload rests on. The policy need not exist in the cluster. The plan is for the
+// template that the workload has; for another one, set it in the Seen of Read, and use GatherFor. The errors are Problems where
+// the policy is to blame.
 func (p *Planner) Gather(ctx context.Context, policy *v1alpha1.RolloutPolicy) (*Basis, error) {
-	return nil, errors.ErrUnsupported
+	seen, err := p.Workloads.Read(ctx, RefOf(policy))
+	if err != nil {
+		return nil, err
+	}
+	return p.GatherFor(ctx, policy, seen)
 }
 
-// Problem is what is wrong with a policy.
-type Problem struct {
-	Reason string // of the condition Ready
-	Field  string // spec.…
-	Err    error
+// GatherFor is Gather for a workload that was read already, for the template in seen.Template.
+func (p *Planner) GatherFor(ctx context.Context, policy *v1alpha1.RolloutPolicy, seen *workload.Seen) (*Basis, error) {
+	if seen.Workload == nil {
+		return nil, missing(policy)
+	}
+	now := p.Now()
+	rules, err := PolicyOf(&policy.Spec, now)
+	if err != nil {
+		return nil, err
+	}
+	b := p.outline(policy, rules, seen, now)
+	if err := p.demand(ctx, policy, b); err != nil {
+		return nil, err
+	}
+	if err := p.capacity(ctx, policy, b); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
-func (p *Problem) Error() string { return p.Field + ": " + p.Err.Error() }
-
-func (p *Problem) Unwrap() error { return p.Err }
-
-// PolicyOf returns the spec as rollout takes it. The error is a Problem.
-func PolicyOf(spec *v1alpha1.RolloutPolicySpec) (rollout.Policy, error) {
-	return rollout.Policy{}, errors.ErrUnsupported
+// missing is the Problem of a policy whose workload does not exist.
+func missing(p *v1alpha1.RolloutPolicy) *Problem {
+	return &Problem{Reason: v1alpha1.ReasonTargetNotFound, Field: "spec.targetRef.name", Err: fmt.Errorf("there is no %s %q in namespace %s", p.Spec.TargetRef.Kind, p.Spec.TargetRef.Name, p.Namespace)}
 }
 
-// Status returns what the status of a policy says of the basis.
-func (b *Basis) Status() *v1alpha1.RolloutBasis { return nil }
+// outline is the basis without what must be asked for: demand counts as unknown, and only the service's own replicas are sources.
+func (p *Planner) outline(policy *v1alpha1.RolloutPolicy, rules rollout.Policy, seen *workload.Seen, now time.Time) *Basis {
+	b := &Basis{Seen: seen, Demand: evidence.Demand{Capacity: math.NaN()}}
+	b.Request = rollout.Request{
+		Now: now, Policy: rules, Demand: rollout.Forecast{Missing: "it was not asked for"},
+		Service: rollout.Service{
+			Kind: seen.Kind, Replicas: seen.Workload.Replicas, GPUs: gpusOf(seen.Template), Capacity: 1,
+			Drain: seen.Drain(), Serial: serial(seen), Router: policy.Spec.Traffic != nil,
+		},
+	}
+	for _, s := range sourcesOf(&policy.Spec) {
+		if s.Kind == string(rollout.Spare) || s.Kind == string(rollout.Degrade) {
+			b.Request.Sources = append(b.Request.Sources, rollout.Source{Kind: rollout.SourceKind(s.Kind), Name: s.Name})
+		}
+	}
+	b.spans(policy)
+	return b
+}
 
-// PlanStatus returns a schedule as the status of a policy says it, RefusalStatus a refusal.
-func PlanStatus(s *rollout.Schedule) *v1alpha1.RolloutPlan { return nil }
+// sourcesOf are those of a spec, or what the CRD documents as their default.
+func sourcesOf(spec *v1alpha1.RolloutPolicySpec) []v1alpha1.CapacitySource {
+	if len(spec.Sources) == 0 {
+		return []v1alpha1.CapacitySource{{Kind: string(rollout.Free)}, {Kind: string(rollout.Spare)}}
+	}
+	return spec.Sources
+}
 
-// RefusalStatus returns a refusal as the status of a policy says it.
-func RefusalStatus(f *rollout.Refusal) *v1alpha1.RolloutRefusal { return nil }
+// spans are how long pods take: as the policy says, as the pods that there are did, as the ScalePolicy has learnt.
+func (b *Basis) spans(policy *v1alpha1.RolloutPolicy) {
+	s := &b.Request.Service
+	stated := func(d time.Duration) rollout.Span { return rollout.Span{P50: d, P90: d} }
+	seen, known := b.Seen.StartUp()
+	switch {
+	case policy.Spec.StartupTime != nil:
+		s.StartUp = stated(policy.Spec.StartupTime.Duration)
+	case known:
+		s.StartUp = seen
+	case b.Demand.StartUp > 0:
+		s.StartUp = stated(b.Demand.StartUp)
+	default:
+		s.StartUp = unknownStartUp()
+	}
+	if d := policy.Spec.DrainTime; d != nil {
+		s.Drain = stated(d.Duration)
+	}
+}
+
+// demand asks for demand and for what one replica serves of it. Where either is unknown, every replica counts as needed.
+func (p *Planner) demand(ctx context.Context, policy *v1alpha1.RolloutPolicy, b *Basis) error {
+	var pods []*corev1.Pod
+	for id := range b.Seen.Versions {
+		pods = append(pods, b.Seen.Versions[id].Pods...)
+	}
+	d, err := p.Evidence.Demand(ctx, policy, pods)
+	if err != nil {
+		return fmt.Errorf("cannot tell the demand: %w", err)
+	}
+	return b.demands(policy, d)
+}
+
+// demands takes over what was found of the demand.
+func (b *Basis) demands(policy *v1alpha1.RolloutPolicy, d evidence.Demand) error {
+	b.Demand = d
+	if q := policy.Spec.CapacityPerReplica; q != nil {
+		b.Demand.Capacity = q.AsApproximateFloat64()
+	}
+	b.spans(policy)
+	r := &b.Request
+	r.Demand, r.Service.Capacity = d.Forecast, b.Demand.Capacity
+	c := r.Service.Capacity
+	if c > 0 && !math.IsInf(c, 0) {
+		return nil
+	}
+	r.Service.Capacity = 1
+	if q := policy.Spec.CapacityPerReplica; q != nil {
+		return invalid("spec.capacityPerReplica", fmt.Errorf("is %s: it must be above 0", q))
+	}
+	if r.Demand.Missing == "" {
+		r.Demand.Missing = "nobody knows what one replica serves: set spec.capacityPerReplica, or let a ScalePolicy learn it"
+	}
+	return nil
+}
+
+// capacity asks what the policy's sources have.
+func (p *Planner) capacity(ctx context.Context, policy *v1alpha1.RolloutPolicy, b *Basis) error {
+	report, err := p.Capacity.Look(ctx, &policy.Spec, b.need())
+	if err != nil {
+		return fmt.Errorf("cannot tell what the sources of capacity have: %w", err)
+	}
+	b.reports(report)
+	return nil
+}
+
+// reports takes over what was found of the sources.
+func (b *Basis) reports(r *capacity.Report) {
+	b.Report, b.Request.Sources, b.Request.Service.GPUs = r, r.Sources, r.GPUs
+}
+
+// need is the room that an update of the basis' workload could use: as much again as it has.
+func (b *Basis) need() capacity.Need {
+	return capacity.Need{Namespace: b.Seen.Namespace, Template: b.Seen.Template, Most: b.Request.Service.Replicas}
+}
+
+// gpusOf are the units of all GPU resources that one pod asks for, before capacity has told which they are.
+func gpusOf(t *corev1.PodTemplateSpec) int {
+	n := int64(0)
+	if t == nil {
+		return 0
+	}
+	for i := range t.Spec.Containers {
+		if q, ok := t.Spec.Containers[i].Resources.Limits["nvidia.com/gpu"]; ok {
+			n += q.Value()
+		}
+	}
+	return int(min(n, math.MaxInt32))
+}
+
+// serial says that a StatefulSet's pods are replaced one at a time.
+func serial(seen *workload.Seen) bool {
+	u, ok := seen.Object.(*unstructured.Unstructured)
+	if !ok || seen.Kind != rollout.StatefulSet {
+		return false
+	}
+	management, _, err := unstructured.NestedString(u.Object, "spec", "podManagementPolicy")
+	if err != nil || management == "Parallel" {
+		return false
+	}
+	most, found, err := unstructured.NestedFieldNoCopy(u.Object, "spec", "updateStrategy", "rollingUpdate", "maxUnavailable")
+	return err != nil || !found || most == nil
+}

@@ -162,3 +162,21 @@ func (p *problem) lacking(h *host, got int64) []why {
 	}
 	return out
 }
+
+// Unrequested is how much of a resource nobody requests, over the nodes that the shape's own filters admit whatever room they
+// have: what is unfit is left out, and so is what pods are nominated for that go before the shape. Topology spread, affinity and
+// what is not modelled are not asked: it is a sum to share, not a promise that pods fit.
+func (s *Snapshot) Unrequested(shape Shape, resource string) int64 {
+	p := problem{s: s, shape: &shape, ported: len(shape.HostPorts) > 0}
+	d := demand{name: resource, dim: -1}
+	if dim, ok := s.dims[resource]; ok {
+		d.dim = dim
+	}
+	var sum int64
+	for _, h := range s.hosts {
+		if p.reachable(h) {
+			sum = saturated(sum, max(p.free(h, d), 0))
+		}
+	}
+	return sum
+}

@@ -114,6 +114,9 @@ func (d *Driver) decide() error {
 			d.World.Apply(a)
 		}
 	}
+	if after == len(actions) && (next.Phase == rollout.Moving || next.Phase == rollout.GoingBack) {
+		d.World.Unblock()
+	}
 	if keep && !same {
 		d.stored, d.read = bytes, false
 	}
@@ -204,8 +207,8 @@ func Text(actions []rollout.Action) string {
 			lines = append(lines, line)
 		case rollout.Finish:
 			lines = append(lines, "finish stable="+a.Stable)
-		case rollout.Unblock:
-			lines = append(lines, fmt.Sprintf("unblock %s ready=%v", a.Template, a.Ready))
+		case rollout.Yield:
+			lines = append(lines, "yield "+a.Template)
 		case rollout.Clean:
 			lines = append(lines, "clean")
 		case rollout.Announce:

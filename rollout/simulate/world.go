@@ -328,27 +328,36 @@ func (w *World) Apply(a rollout.Action) {
 		w.Weight = a.Weight
 	case rollout.Finish:
 		w.Stable, w.Weight = a.Stable, 0
-	case rollout.Unblock:
-		w.unblock(a)
+	case rollout.Yield:
+		w.yield(a.Template)
 	case rollout.Clean:
 		w.Stable, w.Weight = "", 0
 	}
 }
 
-// unblock deletes pods that stand in the way.
-func (w *World) unblock(a rollout.Unblock) {
+// yield deletes the Ready pod of the highest ordinal of a template.
+func (w *World) yield(template string) {
 	var last *pod
 	for _, p := range w.pods {
-		switch {
-		case p.template != a.Template || p.deleted >= 0:
-		case !a.Ready && !p.serves():
-			w.remove(p)
-		case a.Ready && p.serves() && (last == nil || p.ordinal > last.ordinal):
+		if p.template == template && p.serves() && (last == nil || p.ordinal > last.ordinal) {
 			last = p
 		}
 	}
 	if last != nil {
 		w.remove(last)
+	}
+}
+
+// Unblock deletes the pods that a StatefulSet in OrderedReady would wait for for ever before it replaces them: those from the
+// partition on that are of another template and not Ready. The callers of Next do so while it moves or goes back.
+func (w *World) Unblock() {
+	if w.Kind != rollout.StatefulSet || !w.Serial || w.Fields.OnDelete || w.observed != w.generation {
+		return
+	}
+	for _, p := range w.pods {
+		if p.template != w.Template && p.ordinal >= w.Fields.Partition && p.ordinal < w.Replicas && !p.serves() {
+			w.remove(p)
+		}
 	}
 }
 

@@ -1,8 +1,14 @@
 // Package workload reads and writes what rollouts update: a Deployment, a StatefulSet or a DaemonSet, as rollout sees it.
+//
+// Objects are read from the API server and kept as it has them, so that a write loses nothing that a newer one knows. A version is
+// identified by its pod template, not by a hash that a controller will give its pods: the template of the workload, of its
+// ReplicaSet and of its ControllerRevision have one ID, so that a version is known before there is a ReplicaSet and after an undo.
+//
+// What is written are the fields that rollout holds, and the template, by one update of the object as it was read: whatever others
+// have written since makes it fail with ErrConflict. Fields that were read and are written back leave the spec as it was to the byte.
 package workload
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -21,7 +27,7 @@ const Manager = "headroom-rollout"
 type Ref struct {
 	types.NamespacedName
 
-	Kind rollout.Kind
+	Kind rollout.Kind // "" is a Deployment
 }
 
 func (r Ref) String() string { return fmt.Sprintf("%s %q", r.Kind, r.Name) }
@@ -35,10 +41,12 @@ type Seen struct {
 	Workload *rollout.Workload
 	// Template is the one that the object has now.
 	Template *corev1.PodTemplateSpec
-	// Selector are the labels of its pods.
+	// Selector are the labels of its pods: the selector's matchLabels.
 	Selector map[string]string
 	// Versions are its templates by ID: what Object has, and every ReplicaSet's or ControllerRevision's.
 	Versions map[string]Version
+
+	now time.Time
 }
 
 // Version is a pod template of a workload, with its pods.
@@ -46,40 +54,32 @@ type Version struct {
 	// ID identifies a template: a hash of what the API server serves of it, without the labels that controllers add. It is the same
 	// before and after there is a ReplicaSet, and after an undo.
 	ID string
-	// Hash is what the pods carry in pod-template-hash or controller-revision-hash; "" before there is a ReplicaSet.
+	// Hash is what the pods carry in pod-template-hash or controller-revision-hash; "" before there is a ReplicaSet or a
+	// ControllerRevision.
 	Hash     string
-	Revision int64
+	Revision int64     // 0 before there is a ReplicaSet or a ControllerRevision
 	Created  time.Time // zero before there is a ReplicaSet or a ControllerRevision
+	// Template is empty, and ID is Hash, where pods are left of a ControllerRevision that is gone.
 	Template *corev1.PodTemplateSpec
 	// Counts are the pods that are not being deleted, by what they wait for.
 	Counts rollout.Version
-	// Pods are those that are not being deleted.
+	// Pods are those that are not being deleted and have not ended.
 	Pods []*corev1.Pod
+
+	raw         map[string]any    // the template with all that the API server serves of it
+	annotations map[string]string // of the ReplicaSet or ControllerRevision, or of the workload while there is none
 }
-
-// Description is what a person knows a version by.
-type Description struct {
-	Images map[string]string // by container
-	Model  string            // from headroom.dev/model-version, or the engine's arguments
-	Reason string            // from headroom.dev/change-reason or kubernetes.io/change-cause
-}
-
-// Describe tells what a person knows a version by.
-func (v *Version) Describe() Description { return Description{} }
-
-// Name is a version in messages: "revision 5 (7f9b8c6d4)".
-func (v *Version) Name() string { return v.ID }
 
 // Core returns the versions as rollout counts them.
-func (s *Seen) Core() map[string]rollout.Version { return nil }
+func (s *Seen) Core() map[string]rollout.Version {
+	out := make(map[string]rollout.Version, len(s.Versions))
+	for id, v := range s.Versions {
+		out[id] = v.Counts
+	}
+	return out
+}
 
-// StartUp is how long the pods that there are took from being bound until they were Ready; false where none says.
-func (s *Seen) StartUp() (rollout.Span, bool) { return rollout.Span{}, false }
-
-// Drain is how long a pod is given to end.
-func (s *Seen) Drain() rollout.Span { return rollout.Span{} }
-
-// ErrConflict means that the workload has changed since it was read. Nothing was written.
+// ErrConflict means that the workload has changed, or is gone, since it was read. Nothing was written.
 var ErrConflict = errors.New("the workload has changed in the meantime")
 
 // Client reads and writes workloads.
@@ -87,13 +87,4 @@ type Client struct {
 	Reader client.Reader // not from a cache
 	Writer client.Writer
 	Now    func() time.Time
-}
-
-// Read returns a workload as it is now. One that does not exist is no error.
-func (c *Client) Read(ctx context.Context, ref Ref) (*Seen, error) { return nil, errors.ErrUnsupported }
-
-// Write writes the held fields, and the template where the patch names one, in one request which fails with ErrConflict if the
-// workload is not the one that was seen. Seen is not valid afterwards.
-func (c *Client) Write(ctx context.Context, seen *Seen, p rollout.Patch) error {
-	return errors.ErrUnsupported
 }

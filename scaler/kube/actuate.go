@@ -22,8 +22,8 @@ const managedBy = "app.kubernetes.io/managed-by"
 
 // act makes the policy's HPA as it should be: adopted, made, or corrected.
 func (c *Controller) act(ctx context.Context, p *v1alpha1.ScalePolicy, cl claim) error {
-	want := autoscalerSpec(p)
-	if cl.mine != nil && cl.mine.Name != cl.name && cl.mine.Annotations[originalSpec] == "" { // autoscaler.name has changed
+	want := autoscalerSpec(p, max(floorOf(cl.mine), floorOf(cl.adopt)))
+	if cl.mine != nil && cl.mine.Name != cl.name && cl.mine.Annotations[v1alpha1.AnnotationOriginalSpec] == "" { // autoscaler.name has changed
 		if err := c.remove(ctx, cl.mine); err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func (c *Controller) act(ctx context.Context, p *v1alpha1.ScalePolicy, cl claim)
 		if err != nil {
 			return fmt.Errorf("cannot keep the spec of HorizontalPodAutoscaler %q: %w", h.Name, err)
 		}
-		metav1.SetMetaDataAnnotation(&h.ObjectMeta, originalSpec, string(before))
+		metav1.SetMetaDataAnnotation(&h.ObjectMeta, v1alpha1.AnnotationOriginalSpec, string(before))
 		write = func() error { return c.opts.Client.Update(ctx, h) }
 	case cl.mine == nil:
 		h = &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{
@@ -72,7 +72,7 @@ func (c *Controller) release(ctx context.Context, p *v1alpha1.ScalePolicy, hpas 
 		if !metav1.IsControlledBy(h, p) || h.DeletionTimestamp != nil {
 			continue
 		}
-		kept := h.Annotations[originalSpec]
+		kept := h.Annotations[v1alpha1.AnnotationOriginalSpec]
 		if kept == "" {
 			if err := c.remove(ctx, h); err != nil {
 				return err
@@ -82,9 +82,9 @@ func (c *Controller) release(ctx context.Context, p *v1alpha1.ScalePolicy, hpas 
 		back := h.DeepCopy()
 		back.Spec = autoscalingv2.HorizontalPodAutoscalerSpec{}
 		if err := json.Unmarshal([]byte(kept), &back.Spec); err != nil {
-			return fmt.Errorf("cannot read the annotation %s of HorizontalPodAutoscaler %q: %w", originalSpec, h.Name, err)
+			return fmt.Errorf("cannot read the annotation %s of HorizontalPodAutoscaler %q: %w", v1alpha1.AnnotationOriginalSpec, h.Name, err)
 		}
-		delete(back.Annotations, originalSpec)
+		delete(back.Annotations, v1alpha1.AnnotationOriginalSpec)
 		if err := controllerutil.RemoveControllerReference(p, back, c.opts.Client.Scheme()); err != nil {
 			return fmt.Errorf("cannot disown HorizontalPodAutoscaler %q: %w", h.Name, err)
 		}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -14,15 +15,13 @@ import (
 	"headroom.dev/headroom/scaler/policy"
 )
 
-// originalSpec keeps the spec that an adopted HPA had, for when the policy lets go of it.
-const originalSpec = "headroom.dev/original-spec"
-
 // policyLabel is the label of the external metric that names the policy.
 const policyLabel = "scalepolicy"
 
 // autoscalerSpec is that of the HPA which carries a policy out: the sum of an external metric with the target 1 is the number
-// of replicas, ⌈sum/1⌉, and nothing slows it or leaves small changes out. Its own limits stay as a second lock.
-func autoscalerSpec(p *v1alpha1.ScalePolicy) autoscalingv2.HorizontalPodAutoscalerSpec {
+// of replicas, ⌈sum/1⌉, and nothing slows it or leaves small changes out. Its own limits stay as a second lock: the policy's, the
+// lower one raised to what an update of the target needs for now.
+func autoscalerSpec(p *v1alpha1.ScalePolicy, floor int32) autoscalingv2.HorizontalPodAutoscalerSpec {
 	// A policy of as many pods as there can ever be, in each direction, is no limit.
 	rules := func() *autoscalingv2.HPAScalingRules {
 		return &autoscalingv2.HPAScalingRules{
@@ -35,6 +34,7 @@ func autoscalerSpec(p *v1alpha1.ScalePolicy) autoscalingv2.HorizontalPodAutoscal
 	if p.Spec.MinReplicas != nil {
 		least = *p.Spec.MinReplicas
 	}
+	least = max(least, min(floor, p.Spec.MaxReplicas))
 	return autoscalingv2.HorizontalPodAutoscalerSpec{
 		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
 			APIVersion: p.Spec.TargetRef.APIVersion, Kind: p.Spec.TargetRef.Kind, Name: p.Spec.TargetRef.Name,
@@ -51,6 +51,18 @@ func autoscalerSpec(p *v1alpha1.ScalePolicy) autoscalingv2.HorizontalPodAutoscal
 		}},
 		Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: rules(), ScaleDown: rules()},
 	}
+}
+
+// floorOf returns the replicas that an update of an HPA's target needs for now, 0 where none does. What is no number is none.
+func floorOf(h *autoscalingv2.HorizontalPodAutoscaler) int32 {
+	if h == nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(h.Annotations[v1alpha1.AnnotationRolloutFloor], 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int32(n)
 }
 
 // follows says whether an HPA is as it should be. An API server without HPAConfigurableTolerance (before 1.35, unless the

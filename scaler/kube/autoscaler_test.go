@@ -28,7 +28,7 @@ func policyWith(change func(p *v1alpha1.ScalePolicy)) *v1alpha1.ScalePolicy {
 
 // TestAutoscalerFollows checks that nothing in the spec keeps the stock HPA from any count between the bounds in one step.
 func TestAutoscalerFollows(t *testing.T) {
-	s := autoscalerSpec(policyWith(nil))
+	s := autoscalerSpec(policyWith(nil), 0)
 	assert.EqualValues(t, 2, *s.MinReplicas)
 	assert.EqualValues(t, 9, s.MaxReplicas)
 	require.Len(t, s.Metrics, 1)
@@ -43,6 +43,17 @@ func TestAutoscalerFollows(t *testing.T) {
 		assert.Equal(t, autoscalingv2.PodsScalingPolicy, rules.Policies[0].Type)
 		assert.GreaterOrEqual(t, rules.Policies[0].Value, s.MaxReplicas, "a step of as many pods as there can be")
 	}
+}
+
+// TestAutoscalerKeepsAnUpdatesFloor: the minimum is the policy's, raised as far as the maximum lets it.
+func TestAutoscalerKeepsAnUpdatesFloor(t *testing.T) {
+	for annotation, want := range map[string]int32{"": 2, "1": 2, "7": 7, "9": 9, "12": 9, "-3": 2, "many": 2, "7.5": 2, "9999999999": 2} {
+		h := hpaTo("chat", "chat", func(h *autoscalingv2.HorizontalPodAutoscaler) {
+			h.Annotations = map[string]string{v1alpha1.AnnotationRolloutFloor: annotation}
+		})
+		assert.Equal(t, want, *autoscalerSpec(policyWith(nil), floorOf(&h)).MinReplicas, annotation)
+	}
+	assert.Zero(t, floorOf(nil))
 }
 
 func hpaTo(name, target string, change func(h *autoscalingv2.HorizontalPodAutoscaler)) autoscalingv2.HorizontalPodAutoscaler {
@@ -125,7 +136,7 @@ func TestRival(t *testing.T) {
 }
 
 func TestFollows(t *testing.T) {
-	want := autoscalerSpec(policyWith(nil))
+	want := autoscalerSpec(policyWith(nil), 0)
 	assert.True(t, follows(want.DeepCopy(), &want, false))
 	dropped := want.DeepCopy()
 	dropped.Behavior.ScaleUp.Tolerance, dropped.Behavior.ScaleDown.Tolerance = nil, nil

@@ -191,7 +191,7 @@ func TestActMakesAnHPAThatFollows(t *testing.T) {
 	require.Len(t, w.hpas(), 1)
 	h := w.hpas()[0]
 	assert.True(t, metav1.IsControlledBy(&h, p))
-	sameSpec(t, autoscalerSpec(p), h.Spec)
+	sameSpec(t, autoscalerSpec(p, 0), h.Spec)
 	require.NoError(t, testutil.GatherAndCompare(w.registry, strings.NewReader(`
 # HELP headroom_desired_replicas Replicas that a ScalePolicy in mode Act asks its HPA for.
 # TYPE headroom_desired_replicas gauge
@@ -208,7 +208,7 @@ headroom_scaler_decisions_total{limit="Demand",namespace="prod",scalepolicy="cha
 	h.Spec.MaxReplicas = 100
 	require.NoError(t, w.Update(t.Context(), &h))
 	p = w.look(1)
-	sameSpec(t, autoscalerSpec(p), w.hpas()[0].Spec)
+	sameSpec(t, autoscalerSpec(p, 0), w.hpas()[0].Spec)
 
 	// Down again: pods are told what they carry before the wish is.
 	w.replicas, w.demand = 5, 1
@@ -276,7 +276,7 @@ func TestConflictsAreLeftAlone(t *testing.T) {
 	p = w.look(1)
 	require.Len(t, w.hpas(), 1)
 	assert.Equal(t, "theirs", w.hpas()[0].Name)
-	sameSpec(t, autoscalerSpec(p), w.hpas()[0].Spec)
+	sameSpec(t, autoscalerSpec(p, 0), w.hpas()[0].Spec)
 	assert.NotEmpty(t, w.wish())
 
 	w.change(func(p *v1alpha1.ScalePolicy) { p.Spec.Mode = v1alpha1.ModeObserve })

@@ -27,6 +27,7 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		"--period=10ms":                                  "--period 10ms is not between 1s and 5m",
 		"--lease-duration=1s":                            "--lease-duration 1s is less than 3s",
 		"--workers=0":                                    "--workers 0 is not positive",
+		"--rollout-gpus=-1":                              "--rollout-gpus -1 is negative",
 		"--lease=":                                       "--lease is empty",
 		"--namespace=":                                   "--namespace is required",
 		"--metrics-listen=9402":                          "--metrics-listen: address 9402: missing port in address",

@@ -16,12 +16,14 @@ func NewCommand() *cobra.Command {
 	o := NewOptions(os.Getenv)
 	cmd := &cobra.Command{
 		Use:   "headroom-controller",
-		Short: "Scale inference services by ScalePolicies, and recommend requests",
+		Short: "Scale and update inference services by policies, and recommend requests",
 		Long: "headroom-controller decides every period how many replicas the target of each ScalePolicy needs, by demand, its\n" +
 			"forecast, and what it has learnt of the service. It records that in the policy's status; in mode Act it publishes it\n" +
 			"as headroom_desired_replicas on /metrics and owns a HorizontalPodAutoscaler that follows.\n\n" +
 			"Beside it it watches what containers use, and says in ResourceRecommendations, and in the status of VerticalPodAutoscalers\n" +
-			"that name it, what they should request.",
+			"that name it, what they should request.\n\n" +
+			"A workload that a RolloutPolicy names is updated by plan: a new pod template waits until there is capacity for it, goes out\n" +
+			"step by step, is judged against the version before, and goes back where it is worse.",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -37,6 +37,8 @@ type Options struct {
 	LeaseDuration  time.Duration
 	Prometheus     promflags.Options
 	Recommend      RecommendOptions
+	Rollouts       bool
+	RolloutGPUs    int
 }
 
 // NewOptions returns the defaults. The environment is asked for POD_NAMESPACE and KUBECONFIG alone.
@@ -44,7 +46,7 @@ func NewOptions(getenv func(string) string) *Options {
 	o := &Options{
 		Kubeconfig: getenv(clientcmd.RecommendedConfigPathEnvVar), Namespace: getenv("POD_NAMESPACE"), Lease: "headroom-controller",
 		LogLevel: "info", MetricsAddress: ":9402", HealthAddress: ":9403", Period: 15 * time.Second, Workers: 8,
-		LeaseDuration: 15 * time.Second, Prometheus: promflags.Default(), Recommend: defaultRecommend(),
+		LeaseDuration: 15 * time.Second, Prometheus: promflags.Default(), Recommend: defaultRecommend(), Rollouts: true,
 	}
 	if o.Namespace == "" {
 		if b, err := os.ReadFile(namespaceFile); err == nil {
@@ -66,6 +68,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.Period, "period", o.Period, "Time between two decisions for a policy, 1s to 5m.")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Policies that are looked at at the same time.")
 	o.Recommend.addFlags(fs)
+	fs.BoolVar(&o.Rollouts, "rollouts", o.Rollouts, "Have workloads updated by their RolloutPolicies.")
+	fs.IntVar(&o.RolloutGPUs, "rollout-gpus", o.RolloutGPUs, "GPUs of each resource that all updates together may take beyond those of their services; 0 for what is free.")
 	o.Prometheus.AddFlags(fs, "with the past and present of demand, instead of the adapter's query API and of checkpoints")
 }
 
@@ -84,6 +88,7 @@ func (o *Options) Validate() error {
 	check(o.Period >= time.Second && o.Period <= 5*time.Minute, "--period %s is not between 1s and 5m", o.Period)
 	check(o.LeaseDuration >= 3*time.Second, "--lease-duration %s is less than 3s", o.LeaseDuration)
 	check(o.Workers > 0, "--workers %d is not positive", o.Workers)
+	check(o.RolloutGPUs >= 0, "--rollout-gpus %d is negative", o.RolloutGPUs)
 	check(o.Lease != "", "--lease is empty")
 	check(o.Namespace != "", "--namespace is required: POD_NAMESPACE is not set and there is no service account")
 	check(!strings.ContainsRune(o.Kubeconfig, os.PathListSeparator), "--kubeconfig (or KUBECONFIG) %q names several files; give one", o.Kubeconfig)

@@ -15,6 +15,7 @@ import (
 
 	"headroom.dev/headroom/adapter/promapi"
 	"headroom.dev/headroom/api/query"
+	"headroom.dev/headroom/rollout/evidence"
 	"headroom.dev/headroom/scaler/kube"
 )
 
@@ -83,16 +84,36 @@ func valueOf(item *custom.MetricValue) kube.Value {
 
 // Query implements kube.Metrics. A Prometheus-compatible server sees all namespaces: the expression must name its own.
 func (p *plane) Query(ctx context.Context, namespace, expr string) ([]kube.Value, error) {
+	samples, err := p.query(ctx, namespace, expr)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]kube.Value, len(samples))
+	for i, s := range samples {
+		values[i] = kube.Value{Value: s.Value, At: s.At}
+	}
+	return values, nil
+}
+
+// labelled is the plane as rollouts see it: samples have their labels.
+type labelled struct{ *plane }
+
+// Query implements evidence.Plane.
+func (l labelled) Query(ctx context.Context, namespace, expr string) ([]evidence.Sample, error) {
+	return l.query(ctx, namespace, expr)
+}
+
+func (p *plane) query(ctx context.Context, namespace, expr string) ([]evidence.Sample, error) {
 	if p.server != nil {
 		vector, err := p.server.Query(ctx, expr, time.Now())
 		if err != nil {
 			return nil, err
 		}
-		values := make([]kube.Value, len(vector))
+		samples := make([]evidence.Sample, len(vector))
 		for i, s := range vector {
-			values[i] = kube.Value{Value: s.F, At: time.UnixMilli(s.T)}
+			samples[i] = evidence.Sample{Labels: s.Metric.Map(), Value: s.F, At: time.UnixMilli(s.T)}
 		}
-		return values, nil
+		return samples, nil
 	}
 	var answer struct {
 		Data struct {
@@ -108,49 +129,47 @@ func (p *plane) Query(ctx context.Context, namespace, expr string) ([]kube.Value
 }
 
 // results reads an instant query's result: a vector, or a scalar.
-func results(kind string, raw json.RawMessage) ([]kube.Value, error) {
-	var points [][]json.RawMessage
+func results(kind string, raw json.RawMessage) ([]evidence.Sample, error) {
 	switch kind {
 	case "scalar":
-		var scalar []json.RawMessage
-		if err := json.Unmarshal(raw, &scalar); err != nil {
+		var pair []json.RawMessage
+		if err := json.Unmarshal(raw, &pair); err != nil {
 			return nil, fmt.Errorf("cannot read the query's scalar: %w", err)
 		}
-		points = append(points, scalar)
+		s, err := point(pair)
+		return []evidence.Sample{s}, err
 	case "vector":
 		var vector []struct {
-			Value []json.RawMessage `json:"value"`
+			Metric map[string]string `json:"metric"`
+			Value  []json.RawMessage `json:"value"`
 		}
 		if err := json.Unmarshal(raw, &vector); err != nil {
 			return nil, fmt.Errorf("cannot read the query's vector: %w", err)
 		}
-		for _, s := range vector {
-			points = append(points, s.Value)
+		var samples []evidence.Sample
+		for _, v := range vector {
+			s, err := point(v.Value)
+			if err != nil {
+				return nil, err
+			}
+			s.Labels = v.Metric
+			samples = append(samples, s)
 		}
-	default:
-		return nil, fmt.Errorf("the query's result is of type %q, not an instant vector", kind)
+		return samples, nil
 	}
-	var values []kube.Value
-	for _, pair := range points {
-		v, err := point(pair)
-		if err != nil {
-			return nil, err
-		}
-		values = append(values, v)
-	}
-	return values, nil
+	return nil, fmt.Errorf("the query's result is of type %q, not an instant vector", kind)
 }
 
 // point reads [1435781451.781, "1"].
-func point(pair []json.RawMessage) (kube.Value, error) {
+func point(pair []json.RawMessage) (evidence.Sample, error) {
 	var at float64
 	var text string
 	if len(pair) != 2 || json.Unmarshal(pair[0], &at) != nil || json.Unmarshal(pair[1], &text) != nil {
-		return kube.Value{}, fmt.Errorf("cannot read the query's sample %s", pair)
+		return evidence.Sample{}, fmt.Errorf("cannot read the query's sample %s", pair)
 	}
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil && !math.IsInf(v, 0) { // what is too large for a float64 is infinite
-		return kube.Value{}, fmt.Errorf("cannot read the query's sample: %w", err)
+		return evidence.Sample{}, fmt.Errorf("cannot read the query's sample: %w", err)
 	}
-	return kube.Value{Value: v, At: time.UnixMilli(int64(math.Round(at * 1000)))}, nil
+	return evidence.Sample{Value: v, At: time.UnixMilli(int64(math.Round(at * 1000)))}, nil
 }

@@ -59,6 +59,11 @@ func Run(ctx context.Context, o *Options, logger *slog.Logger) error {
 			return err
 		}
 	}
+	if o.Rollouts {
+		if err := addRollouts(m, o, p, logger); err != nil {
+			return err
+		}
+	}
 	return m.Start(ctx)
 }
 
@@ -84,7 +89,7 @@ func newManager(config *rest.Config, o *Options, logger *slog.Logger) (manager.M
 		Metrics: metricsserver.Options{BindAddress: o.MetricsAddress}, HealthProbeBindAddress: o.HealthAddress,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slim}},
+			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slim}, &corev1.Node{}: {Transform: slimNode}},
 		},
 		// Checkpoints are read once and written every some minutes: no reason to keep every ConfigMap of the cluster in memory.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}, &vpav1.VerticalPodAutoscalerCheckpoint{}}}},
@@ -124,7 +129,8 @@ func newController(config *rest.Config, o *Options, m manager.Manager, p *plane,
 func register(m manager.Manager, c *kube.Controller, o *Options) error {
 	err := builder.ControllerManagedBy(m).Named("scalepolicy").
 		For(&v1alpha1.ScalePolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.Or(
+			predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))). // an update's floor is an annotation
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Workers}).
 		Complete(c)
 	if err != nil {

@@ -86,7 +86,7 @@ func rooms() table {
 		{"rollout/workload", edge, []string{"rollout", "api/v1alpha1"}},
 		{"rollout/capacity", edge, []string{"rollout", "rollout/placement", "rollout/placement/kube", "api/v1alpha1"}},
 		{"rollout/evidence", edge, []string{"rollout", "rollout/judge", "api/v1alpha1", "api/query"}},
-		{"rollout/autoscaler", edge, []string{"rollout/workload"}},
+		{"rollout/autoscaler", edge, []string{"rollout/workload", "api/v1alpha1"}},
 		{"rollout/kube", edge, []string{"rollout", "rollout/route", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "api/v1alpha1"}},
 
 		{"internal/svgplot", core, nil},
@@ -94,7 +94,7 @@ func rooms() table {
 		{"manifests/...", edge, nil},
 		{"cmd/headroom-lab/...", join, []string{"..."}},
 		// What runs in a cluster contains neither the lab nor a stand-in driver.
-		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "recommender/...", "rollout", "rollout/judge", "rollout/route", "rollout/traffic", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "rollout/kube", "manifests", "cmd/..."}},
+		{"cmd/...", join, []string{"gpu", "gpu/nvml", "gpu/attribution", "gpu/cluster", "gpu/agent", "adapter/...", "api/...", "scaler", "scaler/hpa", "scaler/hpa/kube", "scaler/kube", "scaler/policy", "scaler/simulate", "scaler/report", "recommender/...", "rollout", "rollout/judge", "rollout/route", "rollout/traffic", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "rollout/kube", "rollout/placement/kube", "manifests", "cmd/..."}},
 		{"lab/...", join, []string{"..."}},
 		{"bench/...", join, []string{"..."}},
 	}
