@@ -38,7 +38,7 @@ func (f *Fleet) admit(name string, d *Driver) error {
 		if err != nil {
 			return err
 		}
-		if c, ok := s.Claim(other, f.Drivers[other].Request(), f.Drivers[other].observe(&s)); ok {
+		if c, ok := f.Drivers[other].claim(other, &s); ok {
 			claims = append(claims, c)
 		}
 	}
@@ -49,4 +49,42 @@ func (f *Fleet) admit(name string, d *Driver) error {
 		}
 	}
 	return nil
+}
+
+// claim is what a rollout asks of the budget, or holds of it; false where it does neither. Pods that end are not counted where no
+// schedule says so: their GPUs are not placeable yet, so no plan rests on them, and going back is not delayed for a budget.
+func (d *Driver) claim(name string, s *rollout.State) (rollout.Claim, bool) {
+	r, o := d.Request(), d.observe(s)
+	c := rollout.Claim{Name: name, Since: s.Since}
+	if o.Workload == nil {
+		return c, false
+	}
+	held := max(0, d.World.Held()-d.World.Replicas) * d.World.GPUs
+	phase, t := s.Phase, o.Workload.Template
+	if (phase == rollout.Moving || phase == rollout.Settled) && t != s.To && t != s.From && t != s.Queued && d.Policy.OnNewTemplate != rollout.Queue {
+		phase = rollout.Planning // is what the next look makes of it
+	}
+	switch phase {
+	case rollout.Moving, rollout.Settled, rollout.GoingBack:
+		c.Running, c.Plans = true, []rollout.Schedule{{Extra: held}}
+		if s.Schedule != nil {
+			c.Plans[0] = *s.Schedule
+		}
+		return c, true
+	case rollout.Resting, rollout.Planning:
+		c.Held = held
+		if t == s.From || t == s.Failed || d.World.Replicas == 0 {
+			break
+		}
+		if s.Phase == rollout.Resting {
+			c.Since = d.World.Now()
+		}
+		if plan, refusal := rollout.Plan(rollout.Untried(s, r, &o)); refusal == nil {
+			c.Plans = []rollout.Schedule{plan}
+			return c, true
+		}
+	case rollout.Adopting, rollout.Restoring, rollout.Released, rollout.Gone:
+	}
+	c.Running, c.Plans = true, []rollout.Schedule{{Extra: held}}
+	return c, held > 0
 }
