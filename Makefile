@@ -135,8 +135,13 @@ bench-recommender: ## Hold the recommender to the VPA's library: what a containe
 	TRACES=$(abspath $(TRACES)) $(GO) -C bench/recommender run . -results $(CURDIR)/bench/results $(BENCH_FLAGS)
 
 .PHONY: bench-rollout
-bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; 3 minutes (BENCH_FLAGS="-only judge|plan -short")
+bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; plan for 5,000 nodes; 5 minutes (BENCH_FLAGS="-only judge|plan -short")
 	$(GO) run ./bench/rollout $(BENCH_FLAGS)
+
+.PHONY: bench-rollout-lab
+bench-rollout-lab: build ## Update a service under load on 8, 9, 10 and 16 GPUs: Kubernetes' strategies beside a RolloutPolicy's; 45 minutes (BENCH_FLAGS="-gpus 9 -only 50/s")
+	bin/headroom-lab prepare
+	$(GO) run ./bench/rollout/lab $(BENCH_FLAGS)
 
 ##@ Keep tidy
 

@@ -18,7 +18,7 @@ func TestNoEditIsLost(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	lost := 0
-	for run := range 300 {
+	for run := range 150 {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
 		spec := map[string]any{"maxReplicas": int64(9), "metrics": []any{"a"}}
 		for range random.IntN(6) {

@@ -83,6 +83,12 @@ func (l *look) carryOut(ctx context.Context, a rollout.Action) error {
 		l.setWeight(ctx, a)
 	case rollout.Finish:
 		return l.finish(ctx, a.Stable)
+	case rollout.Yield:
+		name, err := l.c.opts.Planner.Workloads.Yield(ctx, l.seen, a.Template)
+		if name != "" {
+			l.log.Info("deleted a pod whose GPU the old version waits for", "pod", name)
+		}
+		return err
 	case rollout.Clean:
 		return l.clean(ctx)
 	case rollout.Announce:

@@ -142,6 +142,9 @@ func (l *look) claim() claim {
 	switch s := &l.record.State; {
 	case out.Running:
 		out.held = l.held()
+	case s.Phase == rollout.GoingBack: // from a plan that was dropped
+		out.held = l.held()
+		out.Running, out.Plans = true, []rollout.Schedule{{Extra: out.held}}
 	case s.Phase == rollout.Planning && l.wait != "" && !s.Frozen && l.problem == nil:
 		out.Plans = l.c.claims[client.ObjectKeyFromObject(l.p)].Plans
 		out.Since = s.Since
