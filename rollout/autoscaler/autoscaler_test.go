@@ -11,19 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/json"
-	"sigs.k8s.io/yaml"
 
 	"headroom.dev/headroom/api/v1alpha1"
 )
 
 const plainSpec = `{minReplicas: 2, maxReplicas: 9}`
-
-func text(t *testing.T, v any) string {
-	t.Helper()
-	raw, err := yaml.Marshal(v)
-	require.NoError(t, err)
-	return string(raw)
-}
 
 // TestHold holds and releases HPAs of all shapes: the second time nothing is written, and at the end all is as it was.
 func TestHold(t *testing.T) {
