@@ -145,10 +145,10 @@ func (s *server) get(tb testing.TB, name string) *unstructured.Unstructured {
 	return u
 }
 
-// change edits an HPA as somebody else does; it says whether the API server took it.
-func (s *server) change(tb testing.TB, name string, edit func(u *unstructured.Unstructured)) bool {
+// change edits the HPA "h" as somebody else does; it says whether the API server took it.
+func (s *server) change(tb testing.TB, edit func(u *unstructured.Unstructured)) bool {
 	tb.Helper()
-	u := s.get(tb, name)
+	u := s.get(tb, "h")
 	edit(u)
 	broken := s.broken
 	s.broken = 0
