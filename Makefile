@@ -36,6 +36,10 @@ demo: build ## Bring up a real control plane with simulated GPU nodes and watch 
 demo-scaler: build ## Play days of demand to a stock HPA and a ScalePolicy side by side, for 38 minutes (DEMO_FLAGS="--html FILE --json FILE")
 	bin/headroom-lab demo scaler $(DEMO_FLAGS)
 
+.PHONY: demo-rollout
+demo-rollout: build ## Bring good and bad versions to a canary and see each judged; fails if one is judged wrong; seven minutes (DEMO_FLAGS="-o json --only errors")
+	bin/headroom-lab demo rollout $(DEMO_FLAGS)
+
 ##@ Build and test
 
 .PHONY: build

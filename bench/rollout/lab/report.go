@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -59,6 +61,18 @@ func report(w io.Writer, o options, all []update.Outcome, took time.Duration) er
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "written to", path)
+	picture, err := plot(o.results, all)
+	if err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return fmt.Errorf("cannot write what was seen: %w", err)
+	}
+	seen := filepath.Join(o.results, "rollout-lab-series.json")
+	if err := os.WriteFile(seen, raw, 0o644); err != nil { //nolint:gosec // a report that anybody may read
+		return fmt.Errorf("cannot write what was seen: %w", err)
+	}
+	fmt.Fprintf(os.Stderr, "written to %s, %s and %s\n", path, picture, seen)
 	return nil
 }

@@ -23,7 +23,7 @@ func demoRolloutCommand() *cobra.Command {
 			"never become Ready have to be gone back from, and one for which no GPU is left must not begin. It prints, for each, the verdict, the time\n" +
 			"to it, the share of requests that were harmed and the time until the old version alone serves again, and exits 0 only if all were\n" +
 			"judged right. It takes about six minutes.\n\n" +
-			"Start-up is 3 s. The policy's margins (2 points of errors, a quarter of the 95th percentile) are wider than the defaults, and its\n" +
+			"Start-up is 3 s. The policy's margins (2 points of errors, a fifth of the 90th percentile) are wider than the defaults, and its\n" +
 			"deadlines shorter, so that nobody has to wait for minutes: a good version passes when the judge is sure that it is within them.",
 		Example: "  headroom-lab demo rollout -o json > rollout.json\n  headroom-lab demo rollout --only errors",
 		RunE: func(c *cobra.Command, _ []string) (err error) {

@@ -68,8 +68,8 @@ type Point struct {
 }
 
 // versions of the bench: the first loads in a second, since nobody waits for it.
-func first() Version  { return Version{Name: "v1", StartUp: time.Second} }
-func second() Version { return Version{Name: "v2", StartUp: StartUp} }
+func first() Version  { return Version{Name: "v1", StartUp: time.Second, Engine: steady()} }
+func second() Version { return Version{Name: "v2", StartUp: StartUp, Engine: steady()} }
 
 const (
 	// warmUp is the load before the update; a policy needs more, for rates over 10 s to see it.

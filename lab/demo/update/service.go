@@ -38,11 +38,20 @@ const (
 	grace   = 5 // s
 )
 
+// Engine is how fast a replica serves.
+type Engine struct {
+	Slots  int
+	Median time.Duration // of a request, log-normal
+	Sigma  float64
+}
+
+func steady() Engine { return Engine{slots, serviceTime, sigma} }
+
 // Version is a pod template of the service.
 type Version struct {
 	Name       string
 	StartUp    time.Duration
-	Slots      int     // 0 = slots
+	Engine     Engine
 	SlowerBy   float64 // times; 0 = 1
 	ErrorRate  float64
 	CrashAfter time.Duration // 0 = never
@@ -55,12 +64,9 @@ func (v Version) behaviour() string {
 	if slower == 0 {
 		slower = 1
 	}
-	at := v.Slots
-	if at == 0 {
-		at = slots
-	}
+	e := v.Engine
 	text := fmt.Sprintf("{version: %s, startup: %s, slots: %d, serviceTime: {median: %s, sigma: %g}, queue: %d, errorRate: %g, faultHealth: %t",
-		v.Name, v.StartUp, at, time.Duration(float64(serviceTime)*slower), sigma, queue, v.ErrorRate, v.NeverReady)
+		v.Name, v.StartUp, e.Slots, time.Duration(float64(e.Median)*slower), e.Sigma, queue, v.ErrorRate, v.NeverReady)
 	if v.CrashAfter > 0 {
 		text += fmt.Sprintf(", crashAfter: %s", v.CrashAfter)
 	}
