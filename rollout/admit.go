@@ -13,6 +13,8 @@ type Claim struct {
 	Since    time.Time `json:"since,omitzero"`     // when it began to wait
 	// Running claims keep what they hold: nothing is taken from a rollout that is under way.
 	Running bool `json:"running,omitempty"`
+	// Held are GPUs beyond its service's own that its pods hold already, though it does not run: it keeps those.
+	Held int `json:"held,omitempty"`
 	// Plans are in order of preference, the one under way alone where the claim is running.
 	Plans []Schedule `json:"plans"`
 }
@@ -38,11 +40,20 @@ func Admit(budget int, claims []Claim) []Admission {
 	sort.SliceStable(order, func(i, j int) bool { return claims[order[i]].before(&claims[order[j]]) })
 	out := make([]Admission, 0, len(claims))
 	left, blocker := budget, ""
+	for _, c := range claims {
+		if !c.Running {
+			left -= c.Held
+		}
+	}
 	for _, i := range order {
-		a := claims[i].admit(budget, left, blocker)
+		held := 0
+		if !claims[i].Running {
+			held = claims[i].Held
+		}
+		a := claims[i].admit(budget, left+held, blocker)
 		switch {
 		case a.Admitted:
-			left -= a.GPUs
+			left -= max(0, a.GPUs-held)
 		case blocker == "" && claims[i].least() <= budget:
 			blocker = claims[i].Name
 		}

@@ -209,6 +209,10 @@ func (d *decider) planning() {
 	case d.w.Replicas == 0:
 		d.abandon("ScaledToZero", "there are no replicas: the new version waits until there are", d.To, "")
 		return
+	case d.r.Service.Kind == StatefulSet && d.strays() > d.o.Versions[d.To].Replicas:
+		d.abandon("Restarted", "pods of a third version are left: first back to what was judged", d.To, "")
+		d.NotBefore = d.now
+		return
 	}
 	s, refusal := Plan(d.untried())
 	switch {
@@ -216,16 +220,24 @@ func (d *decider) planning() {
 		d.abandon(string(refusal.Reason), refusal.String(), d.To, "")
 	case refusal != nil:
 		d.say(d.now, string(refusal.Reason), refusal.String())
+	case d.o.Wait != "" && d.Mixed:
+		// What it holds of the budget may be what the others wait for.
+		d.abandon("WaitsForBudget", d.o.Wait, d.To, "")
 	case d.o.Wait != "":
 		d.say(d.now, "WaitsForBudget", d.o.Wait)
 	case d.Frozen:
 		d.say(d.now, "Paused", "paused by a person")
+	case d.r.Service.Kind == StatefulSet && d.r.Service.Serial && d.unready() > 0 && !d.Mixed:
+		d.say(d.now, "WaitsForPods", fmt.Sprintf("%s not Ready%s: in OrderedReady nothing is replaced before they are", plural(d.unready(), "replica"), because(d.o.Versions[d.From].Detail)))
 	default:
 		d.Schedule, d.Step, d.Replicas, d.Passed = &s, 0, d.w.Replicas, false
 		d.enter(Moving, d.now)
 		d.say(d.now, "Started", fmt.Sprintf("%s of %s: %s, at least %d of %d replicas serve", s.Strategy, d.To, s.Makespan, s.Least.Replicas, s.Replicas))
 	}
 }
+
+// unready counts the stable version's pods that are not Ready, and those that are not there.
+func (d *decider) unready() int { return max(0, d.w.Replicas-d.o.Versions[d.From].Ready) }
 
 // heldName is of the source that surge pods hold already.
 const heldName = "held by surge pods"
@@ -275,13 +287,23 @@ func (d *decider) returning() {
 	if d.w.Template != d.From || !d.w.Synced {
 		return
 	}
+	left := 0
 	for template, v := range d.o.Versions {
-		if template != d.From && v.Replicas > 0 {
-			return
+		if template != d.From {
+			left += v.Replicas
 		}
 	}
-	// Old pods that still load are waited for at rest: what was held is given back as soon as the new version is gone.
-	if d.o.Versions[d.From].Replicas == d.w.Replicas {
+	old := d.o.Versions[d.From]
+	if left > 0 {
+		// Old pods without GPUs may stop everything. A new one that serves gives its own up, and no other before that one serves again.
+		if d.starved(old) && old.Loading == 0 && d.now.Sub(d.Yielded) > d.r.Service.Drain.P90+bindingTime {
+			d.Yielded = d.now
+		}
+		return
+	}
+	// Old pods that still load are waited for at rest: what was held is given back as soon as the new version is gone. In OrderedReady
+	// those after one that has no GPU are not there yet.
+	if old.Replicas == d.w.Replicas || d.r.Service.Serial && d.starved(old) {
 		d.enter(Restoring, d.now)
 		d.say(d.now, "WentBack", "only "+d.From+" is left; "+d.Message)
 	}

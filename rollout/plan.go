@@ -220,6 +220,9 @@ func (r *Request) recreate(p *pool) (Schedule, *shortfall) {
 	if r.Service.Kind == DaemonSet {
 		return Schedule{}, short(Unsupported, "a DaemonSet has no strategy Recreate: use Rolling")
 	}
+	if r.Service.Serial {
+		return Schedule{}, short(Unsupported, "a StatefulSet in OrderedReady replaces its pods one at a time: use Rolling")
+	}
 	if !r.Policy.Downtime {
 		return Schedule{}, short(NoConsent, "Recreate leaves no replica serving for %s, and the policy does not consent to downtime", m.empty)
 	}

@@ -171,6 +171,18 @@ func (r *Request) pace(room int) int {
 	return room
 }
 
+// atOnce is how many pods of a StatefulSet are replaced at a time on the way from a step to the next.
+func (r *Request) atOnce(before, at Step) int {
+	u := at.Unavailable
+	switch {
+	case r.Policy.Strategy == Recreate:
+		return max(1, u)
+	case at.Held:
+		u -= before.Unavailable
+	}
+	return max(1, r.pace(max(1, u)))
+}
+
 // mix is the held step with a setting.
 func (r *Request) mix(s, u int) Step {
 	n := r.Service.Replicas
@@ -202,6 +214,7 @@ func (r *Request) weights(steps []Step, makespan time.Duration) *shortfall {
 // walk takes a model through steps, and writes down when each is reached and what serves on the way.
 func (r *Request) walk(p *pool, steps []Step, startUp, drain time.Duration) (*model, bool) {
 	m := r.start(p, startUp, drain)
+	var before Step
 	for i := range steps {
 		s := &steps[i]
 		s.Starts = m.now
@@ -210,7 +223,7 @@ func (r *Request) walk(p *pool, steps []Step, startUp, drain time.Duration) (*mo
 		}
 		if r.Service.Kind == StatefulSet {
 			m.limit = s.New
-			m.set(0, max(1, r.pace(max(1, s.Unavailable))), false)
+			m.set(0, r.atOnce(before, *s), false)
 		} else {
 			m.set(s.Surge, s.Unavailable, s.Held)
 		}
@@ -220,7 +233,7 @@ func (r *Request) walk(p *pool, steps []Step, startUp, drain time.Duration) (*mo
 		if !m.run() {
 			return m, false
 		}
-		s.Settles, s.Least = m.now, m.least(s.Starts)
+		s.Settles, s.Least, before = m.now, m.least(s.Starts), *s
 		if s.Held {
 			m.wait(s.Keep)
 			if s.Judged {

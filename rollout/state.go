@@ -162,6 +162,8 @@ type State struct {
 	Frozen bool `json:"frozen,omitempty"`
 	// Tried are the sources whose pods stayed Unschedulable.
 	Tried []string `json:"tried,omitempty"`
+	// Unblocked is when a Ready pod was last given up for one that finds no GPU.
+	Yielded time.Time `json:"yielded,omitzero"`
 	// Mixed says that pods of a third version may be left.
 	Mixed bool `json:"mixed,omitempty"`
 
@@ -237,6 +239,12 @@ type Finish struct {
 	Stable string `json:"stable"`
 }
 
+// Yield deletes the Ready pod of the highest ordinal that has a template, so that one which is to follow it finds a GPU: the
+// StatefulSet controller, in OrderedReady, replaces nothing while a pod waits for one.
+type Yield struct {
+	Template string `json:"template"`
+}
+
 // Clean removes what routers and records have of a workload that is gone, or whose policy is.
 type Clean struct{}
 
@@ -246,5 +254,6 @@ type Announce struct{ Event }
 func (Patch) action()     {}
 func (SetWeight) action() {}
 func (Finish) action()    {}
+func (Yield) action()     {}
 func (Clean) action()     {}
 func (Announce) action()  {}

@@ -41,6 +41,10 @@ func (d *decider) template() bool {
 		d.Queued, d.NotBefore = t, d.now
 		d.say(d.now, "Queued", "version "+t+" waits for its turn"+d.by("template"))
 		return false
+	case d.r.Service.Kind == StatefulSet:
+		// Ordinals that have the version before stay so below a partition for the newest: they are given back first.
+		d.abandon("Restarted", fmt.Sprintf("version %s replaces %s%s: first back to what was judged", t, d.To, d.by("template")), t, "")
+		d.NotBefore = d.now
 	default:
 		d.say(d.now, "Restarted", fmt.Sprintf("version %s replaces %s%s: the rollout begins anew", t, d.To, d.by("template")))
 		d.To, d.Schedule, d.Step, d.Mixed, d.Passed = t, nil, 0, true, false
@@ -144,10 +148,21 @@ func (d *decider) failing() bool {
 		d.abandon("NeverReady", fmt.Sprintf("%s not Ready for %s, longer than the %s of loading%s", plural(v.Loading, "new pod"), v.LoadingFor, limits.Loading, because(v.Detail)), "", d.To)
 	case v.NoGPU > 0 && d.Phase == Moving && min(v.NoGPUFor, d.now.Sub(d.Since)) >= limits.NoGPU+d.delay():
 		return d.fallBack(v)
+	case d.obstructed(d.o.Versions[d.From]):
+		d.abandon("Obstructed", fmt.Sprintf("%s of the old version not Ready%s: the StatefulSet controller replaces no others before they are", plural(d.unready(), "pod"), because(d.o.Versions[d.From].Detail)), d.To, "")
 	default:
 		return false
 	}
 	return true
+}
+
+// obstructed says whether old pods of a StatefulSet have been in the way for too long.
+func (d *decider) obstructed(old Version) bool {
+	limits, since := d.r.Policy.Deadlines, d.now.Sub(d.Since)
+	if d.r.Service.Kind != StatefulSet || d.Phase != Moving {
+		return false
+	}
+	return old.NoGPU > 0 && min(old.NoGPUFor, since) >= limits.NoGPU+d.delay() || max(old.LoadingFor, old.BrokenFor) >= limits.Loading && since >= limits.Loading
 }
 
 // because appends what a component says of the cause, where it says something.
@@ -230,6 +245,8 @@ func (d *decider) mix() bool {
 	case !d.passable(at, old, fresh):
 		d.abandon("MixLost", fmt.Sprintf("%d old and %d new replicas instead of %d and %d: more of the new version than was passed", old, fresh, at.Old, at.New), d.To, "")
 		return true
+	case d.r.Service.Kind == StatefulSet && old+fresh < d.w.Replicas && d.Phase == Moving:
+		return false // pods end and come again
 	case fresh >= at.New && old <= at.Old && (old != at.Old || fresh != at.New) && d.o.Versions[d.To].Ready == fresh:
 		// The Deployment controller is done and the mix another: scaling in proportion rounds, or somebody let it roll.
 		return d.remain(old, fresh)

@@ -65,6 +65,9 @@ func (d *decider) forward(f Fields) Fields {
 		if d.Frozen && d.Phase == Moving {
 			return byPartition(f, restPartition)
 		}
+		if f.Unavailable != "" {
+			f.Unavailable = strconv.Itoa(d.r.atOnce(d.before(), at))
+		}
 		return byPartition(f, max(0, d.w.Replicas-at.New))
 	case DaemonSet:
 		f = inPlace(f, at.Unavailable)
@@ -90,9 +93,12 @@ func (d *decider) forward(f Fields) Fields {
 func (d *decider) backward(f Fields) Fields {
 	switch d.r.Service.Kind {
 	case StatefulSet:
+		if f.Unavailable != "" {
+			f.Unavailable = strconv.Itoa(d.backAtOnce())
+		}
 		return byPartition(f, 0)
 	case DaemonSet:
-		return inPlace(f, d.step().Unavailable)
+		return inPlace(f, d.backAtOnce())
 	case Deployment:
 	}
 	f.Paused, f.Recreate, f.ProgressDeadline = false, false, NoDeadline
@@ -106,13 +112,13 @@ func (d *decider) backward(f Fields) Fields {
 		}
 	}
 	// Where fewer than that are Ready anyhow, new pods that are not Ready go without harm: the Deployment controller takes
-	// them only down to the number that serve. If old ones still find no GPU, Ready new ones follow one by one.
+	// them only down to the number that serve. If old ones still find no GPU, Ready new ones follow, each once the last one's GPU serves.
 	old, serving := d.o.Versions[d.From], 0
 	for _, v := range d.o.Versions {
 		serving += v.Ready
 	}
 	free := max(0, n-d.keep(), n-serving)
-	if old.NoGPU > 0 && old.NoGPUFor > d.r.Service.Drain.P90+bindingTime && serving > old.Ready {
+	if d.Yielded.Equal(d.now) && serving > old.Ready {
 		free = max(free, n-serving+1)
 	}
 	free = min(free, n)
@@ -122,6 +128,32 @@ func (d *decider) backward(f Fields) Fields {
 	}
 	f.Surge, f.Unavailable = strconv.Itoa(surge), strconv.Itoa(free)
 	return f
+}
+
+// before is the step before the present one.
+func (d *decider) before() Step {
+	if d.Schedule == nil || d.Step == 0 {
+		return Step{}
+	}
+	return d.Schedule.Steps[d.Step-1]
+}
+
+// starved says that pods have waited for a GPU for longer than those of pods that end take to be free.
+func (d *decider) starved(v Version) bool {
+	return v.NoGPU > 0 && v.NoGPUFor > d.r.Service.Drain.P90+bindingTime
+}
+
+// backAtOnce is how many pods of a StatefulSet or a DaemonSet may be missing on the way back: one at least, for a version that
+// failed is not worth a deadlock. Those for which there is no GPU are missing anyhow, and must not stop the others.
+func (d *decider) backAtOnce() int {
+	if d.r.Service.Serial {
+		return 1
+	}
+	n := max(1, d.w.Replicas-d.keep())
+	if old := d.o.Versions[d.From]; d.starved(old) {
+		n = max(n, old.NoGPU+1)
+	}
+	return n
 }
 
 // template is the one that is to be written, "" where it is as it should be.
@@ -279,7 +311,24 @@ func (d *decider) actions() []Action {
 	if d.Phase == Restoring && d.o.Stable != d.From {
 		out = append(out, Finish{d.From})
 	}
-	return d.announce(out)
+	return d.announce(append(out, d.yield()...))
+}
+
+// yield gives up a Ready pod of a version that is being left by a StatefulSet in OrderedReady, where returning says so.
+func (d *decider) yield() []Action {
+	if !d.r.Service.Serial || d.Phase != GoingBack || !d.Yielded.Equal(d.now) {
+		return nil
+	}
+	left := ""
+	for template, v := range d.o.Versions {
+		if template != d.w.Template && template != d.From && v.Ready > 0 && (left == "" || template < left) {
+			left = template
+		}
+	}
+	if left == "" {
+		return nil
+	}
+	return []Action{Yield{left}}
 }
 
 // patch is the write that is needed, if one is.

@@ -82,8 +82,7 @@ func held(spec *corev1.PodSpec) corev1.ResourceRequirements {
 	requests := resourcehelpers.PodRequests(&corev1.Pod{Spec: *spec}, resourcehelpers.PodResourcesOptions{ExcludeOverhead: true})
 	out := corev1.ResourceRequirements{Requests: requests}
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
-		switch name {
-		case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		if name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage {
 			continue
 		}
 		if out.Limits == nil {

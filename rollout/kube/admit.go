@@ -30,8 +30,8 @@ const settledFor = 5 * time.Second
 
 // admit decides whether an update that can be planned may start now, and with which sources. The admission lock is held.
 func (l *look) admit(ctx context.Context, s *rollout.State, o *rollout.Observation) error {
-	if l.problem != nil {
-		l.wait = l.problem.Error()
+	if problem := l.problem; problem != nil {
+		l.wait = problem.Error()
 		o.Wait = l.wait
 		return nil
 	}
@@ -142,6 +142,9 @@ func (l *look) claim() claim {
 	switch s := &l.record.State; {
 	case out.Running:
 		out.held = l.held()
+	case s.Phase == rollout.GoingBack: // from a plan that was dropped
+		out.held = l.held()
+		out.Running, out.Plans = true, []rollout.Schedule{{Extra: out.held}}
 	case s.Phase == rollout.Planning && l.wait != "" && !s.Frozen && l.problem == nil:
 		out.Plans = l.c.claims[client.ObjectKeyFromObject(l.p)].Plans
 		out.Since = s.Since

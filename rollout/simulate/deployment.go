@@ -81,7 +81,7 @@ func (w *World) find(template string) *replicaSet {
 
 func (w *World) create() *replicaSet {
 	surge, _ := fences(w.Fields, w.Replicas)
-	r := &replicaSet{template: w.Template, minReady: w.Fields.MinReadySeconds, born: w.now, desired: w.Replicas, most: w.Replicas + surge}
+	r := &replicaSet{template: w.Template, minReady: w.Fields.MinReadySeconds, born: w.cluster.now, desired: w.Replicas, most: w.Replicas + surge}
 	w.sets = append(w.sets, r)
 	return r
 }

@@ -14,7 +14,7 @@ import (
 // as JSON, and carries the actions out.
 type Driver struct {
 	World   *World
-	Service rollout.Service // Replicas comes from the world
+	Service rollout.Service // Kind, Replicas and Serial come from the world
 	Policy  rollout.Policy
 	Demand  rollout.Forecast
 	// Sources are those that the world does not know; the free one and the spare one are added.
@@ -22,8 +22,12 @@ type Driver struct {
 	Period  int
 	// Judge gives the verdict about what a key names; Verdict.Key is filled in.
 	Judge func(key string, since time.Duration) rollout.Verdict
-	// Gates are results of webhooks.
-	Gates map[string]rollout.Result
+	// Gates are results of webhooks about what a key names.
+	Gates func(key, name string) rollout.Result
+	// Most is how many replicas beyond its own the budget has in all, 0: no budget.
+	Most int
+	// Wait is why the budget does not let it start; a Fleet sets it.
+	Wait string
 	// Command and Release are what is asked for next.
 	Command rollout.Command
 	Release bool
@@ -57,15 +61,19 @@ func (d *Driver) State() (rollout.State, error) {
 // Request is what plans rest on now.
 func (d *Driver) Request() rollout.Request {
 	s := d.Service
-	s.Replicas = d.World.Replicas
-	sources := append([]rollout.Source{{Kind: rollout.Free, Replicas: d.World.Placeable()}}, d.Sources...)
+	s.Replicas, s.Kind, s.Serial = d.World.Replicas, d.World.Kind, d.World.Serial
+	free := d.World.Placeable()
+	if d.Most > 0 {
+		free = min(free, d.Most)
+	}
+	sources := append([]rollout.Source{{Kind: rollout.Free, Replicas: free}}, d.Sources...)
 	return rollout.Request{Now: d.World.Now(), Service: s, Policy: d.Policy, Demand: d.Demand, Sources: append(sources, rollout.Source{Kind: rollout.Spare})}
 }
 
 // Tick lets a second pass, and decides when it is time to.
 func (d *Driver) Tick() error {
 	d.World.Tick()
-	if d.World.now%max(1, d.Period) != 0 {
+	if d.World.cluster.now%max(1, d.Period) != 0 {
 		return nil
 	}
 	return d.decide()
@@ -81,14 +89,15 @@ func (d *Driver) decide() error {
 	if d.Look != nil {
 		d.Look(s, next, o, actions)
 	}
-	if s.Phase != rollout.Adopting {
-		if err := d.replays(next, o, actions); err != nil {
-			return err
-		}
-	}
 	bytes, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("cannot store the state: %w", err)
+	}
+	same := string(bytes) == string(d.stored)
+	if s.Phase != rollout.Adopting && !same {
+		if err := d.replays(next, o, actions); err != nil {
+			return err
+		}
 	}
 	after, keep := len(actions), true
 	if d.Crash != nil {
@@ -105,7 +114,10 @@ func (d *Driver) decide() error {
 			d.World.Apply(a)
 		}
 	}
-	if keep {
+	if after == len(actions) && (next.Phase == rollout.Moving || next.Phase == rollout.GoingBack) {
+		d.World.Unblock()
+	}
+	if keep && !same {
 		d.stored, d.read = bytes, false
 	}
 	return nil
@@ -113,23 +125,33 @@ func (d *Driver) decide() error {
 
 func (d *Driver) observe(s *rollout.State) rollout.Observation {
 	o := d.World.Observe(d.Service.Router)
-	o.Command, o.Release, o.Announced = d.Command, d.Release, d.announced
+	o.Command, o.Release, o.Announced, o.Wait = d.Command, d.Release, d.announced, d.Wait
 	if s.Phase != rollout.Settled {
 		d.key = ""
 		return o
 	}
 	if key := s.Key(); key != d.key {
-		d.key, d.settled = key, d.World.now
+		d.key, d.settled = key, d.World.cluster.now
 	}
 	if d.Judge != nil {
-		o.Verdict = d.Judge(d.key, time.Duration(d.World.now-d.settled)*time.Second)
+		o.Verdict = d.Judge(d.key, time.Duration(d.World.cluster.now-d.settled)*time.Second)
 		o.Verdict.Key = d.key
 	}
 	o.Gates = map[string]rollout.Verdict{}
-	for name, result := range d.Gates {
-		o.Gates[name] = rollout.Verdict{Key: d.key, Result: result}
+	for _, g := range gates(s) {
+		if d.Gates != nil && g.Webhook {
+			o.Gates[g.Name] = rollout.Verdict{Key: d.key, Result: d.Gates(d.key, g.Name)}
+		}
 	}
 	return o
+}
+
+// gates are those of the present step.
+func gates(s *rollout.State) []rollout.Gate {
+	if s.Schedule == nil || s.Step >= len(s.Schedule.Steps) {
+		return nil
+	}
+	return s.Schedule.Steps[s.Step].Gates
 }
 
 // replays checks that the same observation, after the state was stored and read, gives the same actions.
@@ -185,6 +207,8 @@ func Text(actions []rollout.Action) string {
 			lines = append(lines, line)
 		case rollout.Finish:
 			lines = append(lines, "finish stable="+a.Stable)
+		case rollout.Yield:
+			lines = append(lines, "yield "+a.Template)
 		case rollout.Clean:
 			lines = append(lines, "clean")
 		case rollout.Announce:

@@ -3,7 +3,9 @@
 // nodes, pods that load, fail and drain, and a router. It exists to drive rollout.Next through faults faster than a cluster
 // could, and checks what it must never do. A second is a tick; chance comes from a seed.
 //
-// What it does not model: DaemonSets and StatefulSets, disruption budgets, watch caches that lag behind writes, and more than
+// StatefulSets and DaemonSets are there as well, and several workloads on one cluster that share a budget of GPUs (Fleet).
+//
+// What it does not model: a DaemonSet's maxSurge, volumes, disruption budgets, watch caches that lag behind writes, and more than
 // one container per pod.
 package simulate
 
@@ -25,6 +27,8 @@ type Behavior struct {
 // pod is one of the Deployment's, or somebody else's that holds GPUs.
 type pod struct {
 	template string
+	ordinal  int // of a StatefulSet
+	home     int // the node of a DaemonSet's; -1: any
 	node     int // -1: none
 	created  int
 	bound    int
@@ -32,8 +36,10 @@ type pod struct {
 	deleted  int // -1: not
 }
 
-// World is a cluster with one Deployment.
+// World is one workload of a cluster.
 type World struct {
+	Kind     rollout.Kind
+	Serial   bool // a StatefulSet's podManagementPolicy is OrderedReady
 	Fields   rollout.Fields
 	Template string
 	Replicas int
@@ -51,64 +57,126 @@ type World struct {
 	// Asleep is until when the Deployment controller does nothing.
 	Asleep int
 
-	nodes      []int // GPUs of each
-	taken      []int // by others
+	cluster    *Cluster
 	pods       []*pod
 	sets       []*replicaSet
-	now        int
+	current    string // of a StatefulSet: status.currentRevision
 	generation int
 	observed   int
 }
 
-// New is a world in which the Deployment's replicas are Ready, on nodes with so many GPUs each.
+// Setup is what a workload is when its world begins.
+type Setup struct {
+	Kind     rollout.Kind // default Deployment; a DaemonSet has a replica per node
+	Serial   bool
+	Replicas int
+	GPUs     int // of a pod
+	Drain    int // seconds
+	MinReady int // the user's minReadySeconds
+	Default  Behavior
+}
+
+// New is a Deployment whose replicas are Ready, alone on nodes with so many GPUs each.
 func New(replicas, gpus, drain int, def Behavior, nodes []int) *World {
+	return NewCluster(nodes...).Add(Setup{Replicas: replicas, GPUs: gpus, Drain: drain, Default: def})
+}
+
+// Add is a workload on the cluster, whose replicas have been Ready for long.
+func (c *Cluster) Add(s Setup) *World {
 	w := &World{
-		Fields:   rollout.Fields{ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"},
-		Template: "v1", Replicas: replicas, GPUs: gpus, Drain: drain, Default: def, Behavior: map[string]Behavior{}, Writers: map[string]string{},
-		nodes: append([]int(nil), nodes...), taken: make([]int, len(nodes)),
+		Kind: s.Kind, Serial: s.Serial, Template: "v1", current: "v1", Replicas: s.Replicas, GPUs: s.GPUs, Drain: s.Drain, Default: s.Default,
+		Behavior: map[string]Behavior{}, Writers: map[string]string{}, cluster: c,
+		Fields: rollout.Fields{MinReadySeconds: s.MinReady, ProgressDeadline: 600, Surge: "25%", Unavailable: "25%"},
 	}
-	r := w.create()
-	w.scaleTo(r, replicas, true)
-	w.replicaSets()
-	w.schedule()
+	c.worlds = append(c.worlds, w)
+	switch s.Kind {
+	case rollout.StatefulSet, rollout.DaemonSet:
+		w.Fields.ProgressDeadline, w.Fields.Surge, w.Fields.Unavailable = 0, "", "1"
+		if s.Kind == rollout.DaemonSet {
+			w.Replicas = len(c.nodes)
+		}
+		for i := range w.Replicas {
+			p := w.add("v1")
+			if p.ordinal = i; s.Kind == rollout.DaemonSet {
+				p.home = i
+			}
+		}
+	default:
+		w.Kind = rollout.Deployment
+		w.scaleTo(w.create(), w.Replicas, true)
+		w.replicaSets()
+	}
+	c.schedule()
 	for _, p := range w.pods {
 		if p.node >= 0 {
-			p.ready = -def.Load
+			p.ready = c.now - s.Default.Load - s.MinReady - 2
 		}
 	}
 	w.replicaSets()
 	return w
 }
 
-// epoch is the moment of second 0: an arbitrary Monday.
-func epoch() time.Time { return time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC) }
+// Cluster is where it runs.
+func (w *World) Cluster() *Cluster { return w.cluster }
 
 // Now is the virtual time.
-func (w *World) Now() time.Time { return epoch().Add(time.Duration(w.now) * time.Second) }
+func (w *World) Now() time.Time { return w.cluster.Now() }
 
-// Tick lets a second pass.
-func (w *World) Tick() {
-	w.now++
-	w.kubelet()
-	w.schedule()
+// Tick lets a second pass, on all of the cluster.
+func (w *World) Tick() { w.cluster.Tick() }
+
+// Lose takes GPUs of a node away; pods that no longer fit are gone at once. Negative gives them back.
+func (w *World) Lose(node, gpus int) { w.cluster.Lose(node, gpus) }
+
+// Take lets others hold GPUs of a node, up to what is free; negative gives them back.
+func (w *World) Take(node, gpus int) { w.cluster.Take(node, gpus) }
+
+// control lets the controllers of its kind act.
+func (w *World) control() {
 	w.replicaSets()
-	if !w.Deleted && w.now >= w.Asleep {
+	if w.Deleted {
+		for _, p := range w.pods {
+			w.remove(p)
+		}
+	}
+	if w.Deleted || w.cluster.now < w.Asleep {
+		return
+	}
+	switch w.Kind {
+	case rollout.StatefulSet:
+		w.syncStateful()
+	case rollout.DaemonSet:
+		w.syncDaemon()
+	case rollout.Deployment:
 		w.syncDeployment()
 		w.replicaSets()
 	}
-	w.schedule()
+}
+
+// add makes a pod.
+func (w *World) add(template string) *pod {
+	p := &pod{template: template, home: -1, node: -1, created: w.cluster.now, ready: -1, deleted: -1}
+	w.pods = append(w.pods, p)
+	return p
+}
+
+// remove deletes a pod, which then drains.
+func (w *World) remove(p *pod) {
+	if p.deleted < 0 {
+		p.deleted, p.ready = w.cluster.now, -1
+	}
 }
 
 // kubelet makes pods Ready, and lets deleted ones leave.
 func (w *World) kubelet() {
 	kept := w.pods[:0]
 	for _, p := range w.pods {
-		if p.deleted >= 0 && (p.node < 0 || w.now >= p.deleted+w.Drain) {
+		if p.deleted >= 0 && (p.node < 0 || w.cluster.now >= p.deleted+w.Drain) {
 			continue
 		}
 		b := w.behavior(p.template)
-		if p.deleted < 0 && p.node >= 0 && p.ready < 0 && !b.Crash && !b.NeverReady && w.now >= p.bound+b.Load {
-			p.ready = w.now
+		if p.deleted < 0 && p.node >= 0 && p.ready == -1 && !b.Crash && !b.NeverReady && w.cluster.now >= p.bound+b.Load {
+			p.ready = w.cluster.now
 		}
 		kept = append(kept, p)
 	}
@@ -122,53 +190,11 @@ func (w *World) behavior(template string) Behavior {
 	return w.Default
 }
 
-// free is how many GPUs of a node nobody uses.
-func (w *World) free(node int) int {
-	n := w.nodes[node] - w.taken[node]
-	for _, p := range w.pods {
-		if p.node == node {
-			n -= w.GPUs
-		}
-	}
-	return n
-}
-
-// schedule binds pods that wait, the oldest first, to the fullest node that takes them.
-func (w *World) schedule() {
-	free := make([]int, len(w.nodes))
-	waiting := false
-	for _, p := range w.pods {
-		waiting = waiting || p.node < 0 && p.deleted < 0
-	}
-	if !waiting {
-		return
-	}
-	for i := range free {
-		free[i] = w.free(i)
-	}
-	for _, p := range w.pods {
-		if p.node >= 0 || p.deleted >= 0 {
-			continue
-		}
-		best := -1
-		for i, f := range free {
-			if f >= w.GPUs && (best < 0 || f < free[best]) {
-				best = i
-			}
-		}
-		if best < 0 {
-			return
-		}
-		p.node, p.bound = best, w.now
-		free[best] -= w.GPUs
-	}
-}
-
 // Placeable is how many more pods of the Deployment fit now.
 func (w *World) Placeable() int {
 	n := 0
-	for i := range w.nodes {
-		n += max(0, w.free(i)) / w.GPUs
+	for i := range w.cluster.nodes {
+		n += max(0, w.cluster.free(i)) / w.GPUs
 	}
 	return n
 }
@@ -187,19 +213,18 @@ func (w *World) replicaSets() {
 			want = 0
 		}
 		for range want - len(own) {
-			p := &pod{template: r.template, node: -1, created: w.now, ready: -1, deleted: -1}
-			w.pods, own = append(w.pods, p), append(own, p)
+			own = append(own, w.add(r.template))
 		}
 		if len(own) > want {
 			sort.SliceStable(own, func(i, j int) bool { return own[i].before(own[j]) })
 			for _, p := range own[:len(own)-want] {
-				p.deleted, p.ready = w.now, -1
+				w.remove(p)
 			}
 			own = own[len(own)-want:]
 		}
 		r.available = 0
 		for _, p := range own {
-			if p.serves() && (r.minReady == 0 || w.now-p.ready >= r.minReady) {
+			if p.serves() && (r.minReady == 0 || w.cluster.now-p.ready >= r.minReady) {
 				r.available++
 			}
 		}
@@ -242,8 +267,22 @@ func (w *World) Used() int {
 	return n
 }
 
+// Held is how many replicas' worth of GPUs pods hold that are not ending.
+func (w *World) Held() int {
+	n := 0
+	for _, p := range w.pods {
+		if p.node >= 0 && p.deleted < 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Spec is what a version's ReplicaSet asks for.
 func (w *World) Spec(template string) int {
+	if w.Kind != rollout.Deployment {
+		return w.version(template).Replicas
+	}
 	if r := w.find(template); r != nil {
 		return r.spec
 	}
@@ -289,29 +328,37 @@ func (w *World) Apply(a rollout.Action) {
 		w.Weight = a.Weight
 	case rollout.Finish:
 		w.Stable, w.Weight = a.Stable, 0
+	case rollout.Yield:
+		w.yield(a.Template)
 	case rollout.Clean:
 		w.Stable, w.Weight = "", 0
 	}
 }
 
-// Lose takes GPUs of a node away; pods that no longer fit are gone at once. Negative gives them back.
-func (w *World) Lose(node, gpus int) {
-	w.nodes[node] = max(0, w.nodes[node]-gpus)
-	kept := w.pods[:0]
-	over := max(0, -w.free(node))
+// yield deletes the Ready pod of the highest ordinal of a template.
+func (w *World) yield(template string) {
+	var last *pod
 	for _, p := range w.pods {
-		if p.node == node && over > 0 {
-			over -= w.GPUs
-			continue
+		if p.template == template && p.serves() && (last == nil || p.ordinal > last.ordinal) {
+			last = p
 		}
-		kept = append(kept, p)
 	}
-	w.pods = kept
+	if last != nil {
+		w.remove(last)
+	}
 }
 
-// Take lets others hold GPUs of a node, up to what is free; negative gives them back.
-func (w *World) Take(node, gpus int) {
-	w.taken[node] = max(0, w.taken[node]+min(gpus, max(0, w.free(node))))
+// Unblock deletes the pods that a StatefulSet in OrderedReady would wait for for ever before it replaces them: those from the
+// partition on that are of another template and not Ready. The callers of Next do so while it moves or goes back.
+func (w *World) Unblock() {
+	if w.Kind != rollout.StatefulSet || !w.Serial || w.Fields.OnDelete || w.observed != w.generation {
+		return
+	}
+	for _, p := range w.pods {
+		if p.template != w.Template && p.ordinal >= w.Fields.Partition && p.ordinal < w.Replicas && !p.serves() {
+			w.remove(p)
+		}
+	}
 }
 
 // Observe is what a controller sees.
@@ -328,18 +375,27 @@ func (w *World) Observe(router bool) rollout.Observation {
 	maps.Copy(writers, w.Writers)
 	o.Workload = &rollout.Workload{UID: "uid", Replicas: w.Replicas, Template: w.Template, Fields: w.Fields, Synced: w.observed == w.generation, Writers: writers}
 	for _, r := range w.sets {
-		o.Versions[r.template] = w.version(r)
+		v := w.version(r.template)
+		v.Replicas = r.spec
+		o.Versions[r.template] = v
+	}
+	for _, p := range w.pods {
+		if _, ok := o.Versions[p.template]; !ok && p.deleted < 0 {
+			o.Versions[p.template] = w.version(p.template)
+		}
 	}
 	return o
 }
 
-func (w *World) version(r *replicaSet) rollout.Version {
-	v := rollout.Version{Replicas: r.spec}
-	seconds := func(since int) time.Duration { return time.Duration(w.now-since) * time.Second }
+// version counts the pods of a template that are not being deleted.
+func (w *World) version(template string) rollout.Version {
+	var v rollout.Version
+	seconds := func(since int) time.Duration { return time.Duration(w.cluster.now-since) * time.Second }
 	for _, p := range w.pods {
-		if p.template != r.template || p.deleted >= 0 {
+		if p.template != template || p.deleted >= 0 {
 			continue
 		}
+		v.Replicas++
 		switch {
 		case p.node < 0:
 			v.NoGPU++

@@ -73,6 +73,24 @@ func (c *Client) Unblock(ctx context.Context, seen *Seen) ([]string, error) {
 	return names, nil
 }
 
+// Yield deletes the Ready pod of the highest ordinal that has a template, and returns its name: "" where there is none.
+func (c *Client) Yield(ctx context.Context, seen *Seen, template string) (string, error) {
+	var last *corev1.Pod
+	for _, p := range seen.Versions[template].Pods {
+		if look(p, seen.now).ready && (last == nil || ordinal(p) > ordinal(last)) {
+			last = p
+		}
+	}
+	if last == nil {
+		return "", nil
+	}
+	err := c.Writer.Delete(ctx, last, client.Preconditions{UID: &last.UID, ResourceVersion: &last.ResourceVersion})
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		return "", fmt.Errorf("cannot delete pod %q, whose GPU others of %s wait for: %w", last.Name, seen.Ref, err)
+	}
+	return last.Name, nil
+}
+
 func (s *Seen) blocking() []*corev1.Pod {
 	u, ok := s.Object.(*unstructured.Unstructured)
 	if !ok || u == nil || s.Kind != rollout.StatefulSet || !s.Workload.Synced || s.Workload.Fields.OnDelete || s.Workload.Fields.Recreate {

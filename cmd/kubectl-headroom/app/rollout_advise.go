@@ -109,10 +109,10 @@ func (s *situation) advise(d *dryRun, t traffic) *screen.Advice {
 	if s.downtime > 0 {
 		out.Downtime = s.downtime.String()
 	}
-	detect, judge := detection(t, canaryOf(&d.policy.Spec, d.basis.Request.Service), &d.policy.Spec.Analysis)
-	out.Judge = judge
+	judge := detection(t, canaryOf(&d.policy.Spec, d.basis.Request.Service), &d.policy.Spec.Analysis)
+	out.Judge = judge.text
 	for _, o := range rollout.Advise(d.basis.Request, rollout.Situation{
-		Change: rollout.Change(out.Change), Risky: s.risky, Downtime: s.downtime, Detect: detect, Judge: judge,
+		Change: rollout.Change(out.Change), Risky: s.risky, Downtime: s.downtime, Detect: judge.after, Judge: judge.blind,
 	}) {
 		out.Options = append(out.Options, screen.AdviceOption{
 			Strategy: string(o.Strategy), Why: o.Why, Plan: kube.PlanStatus(o.Schedule), Refusal: kube.RefusalStatus(o.Refusal),

@@ -35,11 +35,18 @@ const (
 	detectWithin = time.Hour
 )
 
-// detection says after how long the judge would see what matters at the traffic of a first canary; 0 where it would not within an
-// hour. The sentence says it, or why not.
-func detection(t traffic, c canary, a *v1alpha1.Analysis) (time.Duration, string) {
+// sight is what the judge would see of a first canary.
+type sight struct {
+	after time.Duration // what matters is seen; 0 where it is not within an hour
+	blind string        // why not
+	text  string        // all of it
+}
+
+// detection asks what the judge would see at the traffic of a first canary.
+func detection(t traffic, c canary, a *v1alpha1.Analysis) sight {
 	if math.IsNaN(t.perSecond) {
-		return 0, "the requests per second are not known: " + t.missing
+		const blind = "the requests per second are not known"
+		return sight{blind: blind, text: blind + ": " + t.missing}
 	}
 	interval := 15 * time.Second
 	if a.Interval != nil && a.Interval.Duration > 0 {
@@ -65,16 +72,16 @@ func detection(t traffic, c canary, a *v1alpha1.Analysis) (time.Duration, string
 	seesErrors, seesLatency := seen(errors, minimum, interval), seen(latency, minimum, interval)
 	say := func(d time.Duration) string {
 		if d == 0 {
-			return "not within " + duration.HumanDuration(detectWithin)
+			return "are not seen within " + duration.HumanDuration(detectWithin)
 		}
-		return "after " + duration.HumanDuration(d)
+		return "are seen after " + duration.HumanDuration(d)
 	}
-	text := fmt.Sprintf("at %s requests/s, a canary of %d of %d replicas gets %s/s: 3%% more errors (%s%% fail%s) are seen %s, latencies of 1.3 times %s",
+	text := fmt.Sprintf("at %s requests/s, a canary of %d of %d replicas gets %s/s: 3%% more errors (%s%% fail%s) %s, latencies of 1.3 times %s",
 		explain.Short(t.perSecond), c.replicas, c.of, explain.Short(t.perSecond*c.share), explain.Short(failed*100), from, say(seesErrors), say(seesLatency))
 	if seesErrors == 0 || seesLatency == 0 {
-		return 0, text
+		return sight{blind: fmt.Sprintf("%s/s are too few requests", explain.Short(t.perSecond*c.share)), text: text}
 	}
-	return max(seesErrors, seesLatency), text
+	return sight{after: max(seesErrors, seesLatency), text: text}
 }
 
 // seen is the median time after which an effect is seen, 0 where its chance is below 80 %.

@@ -22,6 +22,7 @@ import (
 
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/cmd/kubectl-headroom/screen"
+	"headroom.dev/headroom/rollout"
 	"headroom.dev/headroom/rollout/capacity"
 	"headroom.dev/headroom/rollout/evidence"
 	"headroom.dev/headroom/rollout/kube"
@@ -80,7 +81,27 @@ func (c *cluster) gather(ctx context.Context, stdin io.Reader, arg string, w *wh
 	if d.basis, err = planner.GatherFor(ctx, d.policy, seen); err != nil {
 		return nil, ofPolicy(err)
 	}
+	if screen.Underway(d.policy) {
+		d.reuse()
+	}
 	return d, w.assume(d.basis)
+}
+
+// reuse counts the room of the surge pods that are there: an update that begins anew has it.
+func (d *dryRun) reuse() {
+	there := 0
+	for _, v := range d.basis.Seen.Core() {
+		there += v.Replicas
+	}
+	held := there - d.basis.Seen.Workload.Replicas
+	if held <= 0 {
+		return
+	}
+	b := d.basis
+	b.Request.Sources = append(b.Request.Sources, rollout.Source{Kind: rollout.Free, Name: "held by surge pods", Replicas: held})
+	if b.Report != nil {
+		b.Report.Sources, b.Report.Messages = b.Request.Sources, append(b.Report.Messages, "of the update under way")
+	}
 }
 
 // ofPolicy tells a policy's own fault from the cluster's.

@@ -83,7 +83,7 @@ func writePlan(o *options, f format, d *dryRun) error {
 		return err
 	})
 	if err == nil && refusal != nil {
-		return &updateError{"the update would be refused: " + refusal.Message}
+		return &updateError{"the update would be refused: " + string(refusal.Reason)}
 	}
 	return err
 }
@@ -109,7 +109,7 @@ func (d *dryRun) versions() (from, to string) {
 	return from, to
 }
 
-// named is a version with its images.
+// named is a version in a sentence.
 func named(v *workload.Version) string {
 	text := v.Name()
 	if v.Revision > 0 && !strings.Contains(text, "revision") {

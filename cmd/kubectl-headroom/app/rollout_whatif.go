@@ -56,7 +56,7 @@ func strategies() []string {
 	return []string{string(v1alpha1.StrategyRolling), string(v1alpha1.StrategyCanary), string(v1alpha1.StrategyBlueGreen), string(v1alpha1.StrategyRecreate)}
 }
 
-// named finds a word in a list, however it is capitalised.
+// wordOf finds a word in a list, however it is capitalised.
 func wordOf(list []string, word string) (string, bool) {
 	i := slices.IndexFunc(list, func(known string) bool { return strings.EqualFold(known, word) })
 	if i < 0 {
@@ -73,6 +73,19 @@ func (w *whatIf) check() error {
 		}
 		w.strategy = known
 	}
+	if err := w.checkNumbers(); err != nil {
+		return err
+	}
+	if err := w.checkSources(); err != nil {
+		return err
+	}
+	if w.acceptDowntime && w.strategy != "" && w.strategy != string(v1alpha1.StrategyRecreate) {
+		return fmt.Errorf("--accept-downtime: is for the strategy Recreate, and --strategy is %s", w.strategy)
+	}
+	return nil
+}
+
+func (w *whatIf) checkNumbers() error {
 	for flag, value := range map[string]time.Duration{"within": w.within, "startup": w.startup, "drain": w.drain} {
 		if value < 0 || value == 0 && w.changed(flag) && flag != "drain" {
 			return fmt.Errorf("--%s: %s is not a time above 0s", flag, value)
@@ -89,16 +102,7 @@ func (w *whatIf) check() error {
 	if err := positiveAmount("demand", w.demand, true); err != nil {
 		return err
 	}
-	if err := positiveAmount("capacity", w.capacity, false); err != nil {
-		return err
-	}
-	if err := w.checkSources(); err != nil {
-		return err
-	}
-	if w.acceptDowntime && w.strategy != "" && w.strategy != string(v1alpha1.StrategyRecreate) {
-		return fmt.Errorf("--accept-downtime: is for the strategy Recreate, and --strategy is %s", w.strategy)
-	}
-	return nil
+	return positiveAmount("capacity", w.capacity, false)
 }
 
 func positiveAmount(flag, text string, zero bool) error {

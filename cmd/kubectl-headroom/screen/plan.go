@@ -169,7 +169,10 @@ func (p *page) basis(b *v1alpha1.RolloutBasis) {
 			demand += ", " + amount(b.Peak) + " at its peak within the update"
 		}
 	}
-	replicas := fmt.Sprintf("%d of %s each", b.Replicas, plural(b.GPUs, "GPU"))
+	replicas := number(b.Replicas)
+	if b.GPUs > 0 {
+		replicas += fmt.Sprintf(" of %s each", plural(b.GPUs, "GPU"))
+	}
 	if b.Capacity != nil {
 		replicas += ", each serves " + amount(b.Capacity)
 	}

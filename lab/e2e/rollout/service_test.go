@@ -225,3 +225,10 @@ func (s *service) remove() {
 	var left corev1.ConfigMap
 	require.Error(s.t, s.api.Get(ctx, key(s.namespace, "headroom-rollout-"+name), &left), "the record is left")
 }
+
+// empty waits until no pod is Ready.
+func (s *service) empty() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	eventually(s.t, enough, func(t require.TestingT) { require.Empty(t, s.counts(ctx, t)) })
+}
