@@ -257,7 +257,11 @@ func (d *demonstration) watchVerdict(ctx context.Context, t trial, key client.Ob
 		}
 		now, _ := d.watcher.now()
 		passed := time.Since(began)
-		say(fmt.Sprintf("%2.0f s, %s: %d old and %d new serve; %s", passed.Seconds(), p.Status.Phase, now.Ready[d.stable.Name], now.Ready[t.Name], p.Status.Message))
+		judged := p.Status.Message
+		if v := p.Status.Verdict; v != nil && p.Status.Phase == "Settled" {
+			judged = fmt.Sprintf("look %d: %s", v.Looks, v.Message)
+		}
+		say(fmt.Sprintf("%2.0f s, %s: %d old and %d new serve; %s", passed.Seconds(), p.Status.Phase, now.Ready[d.stable.Name], now.Ready[t.Name], judged))
 		if h := p.Status.History; len(h) > 0 && strings.HasSuffix(h[0].Images["vllm"], ":"+t.Name) && (len(h) > before || passed > 5*time.Second) {
 			v.Outcome, v.Message = h[0].Outcome, h[0].Message
 			return time.Now(), nil

@@ -138,6 +138,12 @@ func describe(p *v1alpha1.RolloutPolicy) string {
 	for _, c := range p.Status.Conditions {
 		text += fmt.Sprintf(", %s=%s (%s: %s)", c.Type, c.Status, c.Reason, c.Message)
 	}
+	if v := p.Status.Verdict; v != nil {
+		text += fmt.Sprintf(", judged %s after %d looks: %s", v.Result, v.Looks, v.Message)
+		for _, m := range v.Metrics {
+			text += fmt.Sprintf("; %s: %s %s %s", m.Name, m.Result, m.Reason, m.Message)
+		}
+	}
 	return text
 }
 
