@@ -154,7 +154,6 @@ func plan(ctx context.Context, f *fleet.Fleet, s fleet.Shape, strategy rollout.S
 		return t, err
 	}
 	lap(lookingAgain)
-	c = nil
 	runtime.GC()
 	used, last = cpuTime(), time.Now()
 	return t, parts(f, &s.Template, need, lap, &t)
