@@ -36,6 +36,10 @@ demo: build ## Bring up a real control plane with simulated GPU nodes and watch 
 demo-scaler: build ## Play days of demand to a stock HPA and a ScalePolicy side by side, for 38 minutes (DEMO_FLAGS="--html FILE --json FILE")
 	bin/headroom-lab demo scaler $(DEMO_FLAGS)
 
+.PHONY: demo-rollout
+demo-rollout: build ## Bring good and bad versions to a canary and see each judged; fails if one is judged wrong; seven minutes (DEMO_FLAGS="-o json --only errors")
+	bin/headroom-lab demo rollout $(DEMO_FLAGS)
+
 ##@ Build and test
 
 .PHONY: build
@@ -135,8 +139,13 @@ bench-recommender: ## Hold the recommender to the VPA's library: what a containe
 	TRACES=$(abspath $(TRACES)) $(GO) -C bench/recommender run . -results $(CURDIR)/bench/results $(BENCH_FLAGS)
 
 .PHONY: bench-rollout
-bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; 3 minutes (BENCH_FLAGS="-only judge|plan -short")
+bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; plan for 5,000 nodes; 5 minutes (BENCH_FLAGS="-only judge|plan -short")
 	$(GO) run ./bench/rollout $(BENCH_FLAGS)
+
+.PHONY: bench-rollout-lab
+bench-rollout-lab: build ## Update a service under load on 8, 9, 10 and 16 GPUs: Kubernetes' strategies beside a RolloutPolicy's; 45 minutes (BENCH_FLAGS="-gpus 9 -only 50/s")
+	bin/headroom-lab prepare
+	$(GO) run ./bench/rollout/lab $(BENCH_FLAGS)
 
 ##@ Keep tidy
 

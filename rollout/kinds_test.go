@@ -28,33 +28,46 @@ func TestKindsFields(t *testing.T) {
 		rest, forward, backing Fields
 	}{
 		"Deployment that is recreated": {
-			Deployment, Recreate, Fields{Surge: "25%", Unavailable: "25%", ProgressDeadline: 600},
+			Deployment, Recreate,
+			Fields{Surge: "25%", Unavailable: "25%", ProgressDeadline: 600},
 			Fields{Surge: "25%", Unavailable: "25%", ProgressDeadline: 600, Paused: true},
 			Fields{Recreate: true, ProgressDeadline: NoDeadline},
 			Fields{Recreate: true, ProgressDeadline: NoDeadline},
 		},
 		"Recreate that is rolled": {
-			Deployment, Rolling, Fields{Recreate: true, ProgressDeadline: 600},
+			Deployment, Rolling,
+			Fields{Recreate: true, ProgressDeadline: 600},
 			Fields{Recreate: true, ProgressDeadline: 600, Paused: true},
 			Fields{Surge: "1", Unavailable: "0", ProgressDeadline: NoDeadline},
 			Fields{Surge: "1", Unavailable: "0", ProgressDeadline: NoDeadline},
 		},
 		"StatefulSet without rollingUpdate": {
-			StatefulSet, Rolling, Fields{Partition: -1},
-			Fields{Partition: restPartition}, Fields{}, Fields{},
+			StatefulSet, Rolling,
+			Fields{Partition: -1},
+			Fields{Partition: restPartition},
+			Fields{},
+			Fields{},
 		},
 		"StatefulSet updated on deletion": {
-			StatefulSet, Rolling, Fields{OnDelete: true, Partition: -1},
-			Fields{Partition: restPartition}, Fields{}, Fields{},
+			StatefulSet, Rolling,
+			Fields{OnDelete: true, Partition: -1},
+			Fields{Partition: restPartition},
+			Fields{},
+			Fields{},
 		},
 		"DaemonSet with surge": {
-			DaemonSet, Rolling, Fields{Surge: "1", Unavailable: "0"},
+			DaemonSet, Rolling,
+			Fields{Surge: "1", Unavailable: "0"},
 			Fields{Surge: "1", Unavailable: "0", OnDelete: true},
-			Fields{Surge: "0", Unavailable: "1"}, Fields{Surge: "0", Unavailable: "1"},
+			Fields{Surge: "0", Unavailable: "1"},
+			Fields{Surge: "0", Unavailable: "1"},
 		},
 		"DaemonSet updated on deletion": {
-			DaemonSet, Rolling, Fields{OnDelete: true},
-			Fields{OnDelete: true}, Fields{Surge: "0", Unavailable: "1"}, Fields{Surge: "0", Unavailable: "1"},
+			DaemonSet, Rolling,
+			Fields{OnDelete: true},
+			Fields{OnDelete: true},
+			Fields{Surge: "0", Unavailable: "1"},
+			Fields{Surge: "0", Unavailable: "1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +82,8 @@ func TestKindsFields(t *testing.T) {
 				assert.Equal(t, want, d.want(), "%s", phase)
 			}
 			d.Phase, d.o.Release = Resting, true
-			assert.Equal(t, c.owner, d.want())
+			released := d.want()
+			assert.Equal(t, c.owner, released)
 		})
 	}
 }

@@ -68,7 +68,7 @@ type Service struct {
 	// GPU's being free.
 	StartUp Span `json:"startUp"`
 	Drain   Span `json:"drain"`
-	// Serial says that a StatefulSet's pods are replaced one at a time (podManagementPolicy OrderedReady without maxUnavailable).
+	// Serial says that a StatefulSet's pods are replaced one at a time (its maxUnavailable, 1 by default).
 	Serial bool `json:"serial,omitempty"`
 	// Router says that traffic can be split by weights; without, each Ready pod gets the same share.
 	Router bool `json:"router,omitempty"`

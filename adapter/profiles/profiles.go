@@ -57,6 +57,7 @@ func All() []Profile {
 		{"sglang", "SGLang", sglang},
 		{"tgi", "Hugging Face Text Generation Inference", tgi},
 		{"triton", "NVIDIA Triton Inference Server", triton},
+		{"trtllm", "TensorRT-LLM's trtllm-serve", trtllm},
 		{"ray-serve", "Ray Serve", rayServe},
 		{"http", "http_requests_total and http_request_duration_seconds", plainHTTP},
 		{"otel-http", "OpenTelemetry's http.server.request.duration", otelHTTP},

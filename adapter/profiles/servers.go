@@ -26,6 +26,9 @@ func sglang(b *builder) {
 	b.add("requests_waiting", sum("sglang:num_queue_reqs"))
 	b.latency("sglang:e2e_request_latency_seconds_bucket", 1000)
 	b.firstToken("sglang:time_to_first_token_seconds_bucket", 1000)
+	// Of the HTTP server: what the engine counts as aborted are clients that hung up.
+	const responses = "sglang:http_responses_total{"
+	b.errorPercent(responses+`status_code=~"5..",endpoint`+notOverhead+`}`, responses+`endpoint`+notOverhead+`}`)
 	b.add("tokens_per_second", sumRate("sglang:generation_tokens_total"))
 	b.add("preemptions_per_second", rareRate("sglang:num_retracted_requests_total"))
 	b.add("kv_cache_usage_percent", percent("sglang:token_usage"))
@@ -66,6 +69,14 @@ func triton(b *builder) {
 	b.add("kv_cache_usage_percent", percent(`nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction"}`))
 	const blocks = "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="
 	b.addPods("kv_cache_capacity_tokens", "max by ($by) ("+blocks+`"max"}) * max by ($by) (`+blocks+`"tokens_per"})`)
+}
+
+// trtllm reads TensorRT-LLM's own server, trtllm-serve (tensorrt_llm/metrics/collector.py), at /prometheus/metrics. It counts no
+// failures.
+func trtllm(b *builder) {
+	b.add("requests_per_second", sumRate("trtllm_request_success_total"))
+	b.latency("trtllm_e2e_request_latency_seconds_bucket", 1000)
+	b.firstToken("trtllm_time_to_first_token_seconds_bucket", 1000)
 }
 
 // rayServe reads the metrics of Ray Serve's replicas (python/ray/serve/_private/replica.py), which count where the work is

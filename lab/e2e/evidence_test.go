@@ -155,7 +155,7 @@ func TestEvidence(t *testing.T) {
 	for name, tr := range open {
 		t.Errorf("%s is undecided: %s", name, tr.last.Verdict.Message)
 	}
-	assert.Contains(t, mute.last.Verdict.Message, `vllm:request_success_total is there, but does not count failures`)
+	assert.Contains(t, mute.last.Verdict.Message, `vllm:request_success_total is there, but does not tell failures`)
 	assert.Contains(t, bad.last.Status.Metrics[0].New, " %")
 
 	demand, err := bad.client.Demand(t.Context(), bad.policy, append(bad.look.New, bad.look.Old...))

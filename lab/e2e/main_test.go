@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"headroom.dev/headroom/lab"
 	"headroom.dev/headroom/lab/binaries"
@@ -30,6 +32,7 @@ var shared *cluster
 var command string
 
 func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
 	_ = flag.Set("test.parallel", "8") // not the number of cores: they wait more than they compute; -parallel overrides it
 	code, err := run(m)
 	if err != nil {

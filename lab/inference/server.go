@@ -49,6 +49,9 @@ const (
 	phaseStopped
 )
 
+// errCrash is how a server ends that its spec tells to crash.
+var errCrash = errors.New("simulated crash")
+
 // New returns a server that behaves as spec says, which must be valid: ParseSpec's, or one that Validate accepts. All
 // that is random comes from seed. grace bounds how long Run lets requests in flight finish once its context has ended.
 func New(spec Spec, seed uint64, grace time.Duration) *Server {
@@ -66,16 +69,24 @@ func New(spec Spec, seed uint64, grace time.Duration) *Server {
 
 // Run loads the weights, which is waiting for the start-up time, then listens on addr ("127.1.0.5:8000") and serves until
 // ctx ends. It then stops accepting, lets what is in flight finish for at most the grace period, cuts off the rest, and
-// returns nil. A server runs once.
+// returns nil. One that crashes returns an error instead, and cuts off what is in flight. A server runs once.
 func (s *Server) Run(ctx context.Context, addr string) error {
 	if !s.load() {
 		return errors.New("inference server was run before")
 	}
 	defer s.enter(phaseStopped)
+	var crash <-chan time.Time
+	if after := time.Duration(s.engine.state().spec.CrashAfter); after > 0 {
+		timer := time.NewTimer(after)
+		defer timer.Stop()
+		crash = timer.C
+	}
 	loaded := time.NewTimer(s.startup)
 	defer loaded.Stop()
 	select {
 	case <-loaded.C:
+	case <-crash:
+		return errCrash
 	case <-ctx.Done():
 		return nil
 	}
@@ -86,10 +97,10 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 		}
 		return fmt.Errorf("inference server cannot listen on %s: %w", addr, err)
 	}
-	return s.serve(ctx, listener)
+	return s.serve(ctx, listener, crash)
 }
 
-func (s *Server) serve(ctx context.Context, listener net.Listener) error {
+func (s *Server) serve(ctx context.Context, listener net.Listener, crash <-chan time.Time) error {
 	server := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -101,6 +112,9 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	select {
 	case err := <-served:
 		return fmt.Errorf("inference server on %s: %w", listener.Addr(), err)
+	case <-crash:
+		close(s.stopping)
+		return errors.Join(errCrash, server.Close())
 	case <-ctx.Done():
 	}
 	s.enter(phaseDraining)

@@ -33,7 +33,7 @@ func start(t *testing.T, spec Spec, grace time.Duration) (s *Server, url string,
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
 	ended = make(chan error, 1)
-	go func() { ended <- s.serve(ctx, listener) }()
+	go func() { ended <- s.serve(ctx, listener, nil) }()
 	require.Eventually(t, func() bool { return s.Usage().Ready }, 5*time.Second, time.Millisecond)
 	return s, "http://" + listener.Addr().String(), stop, ended
 }
@@ -251,4 +251,26 @@ func TestFaults(t *testing.T) {
 	require.NoError(t, <-ended)
 	require.Less(t, time.Since(began), 8*time.Second, "a hung scrape does not hold up the drain")
 	require.Error(t, <-hung)
+}
+
+// TestCrash ends a server with an error, while it loads and while it serves.
+func TestCrash(t *testing.T) {
+	for _, startup := range []time.Duration{time.Hour, 0} {
+		spec := quick()
+		spec.Startup, spec.ServiceTime, spec.CrashAfter = Distribution{Median: startup}, Distribution{Median: time.Hour}, Duration(200*time.Millisecond)
+		s := New(spec, 1, time.Hour)
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		address := listener.Addr().String()
+		require.NoError(t, listener.Close())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(t.Context(), address) }()
+		if startup == 0 {
+			require.Eventually(t, func() bool { return s.Usage().Ready }, 5*time.Second, time.Millisecond)
+			_, err := http.Post("http://"+address+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"x"}`)) //nolint:noctx,bodyclose // it is cut off
+			require.Error(t, err)
+		}
+		require.ErrorIs(t, <-ended, errCrash)
+		require.False(t, s.Usage().Ready)
+	}
 }

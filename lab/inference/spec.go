@@ -29,6 +29,7 @@ type Spec struct {
 	ErrorRate   float64     `json:"errorRate"`   // share of requests answered 500 after their service, 0 to 1
 	Fault       Fault       `json:"fault"`       // what is wrong with /metrics
 	FaultHealth bool        `json:"faultHealth"` // /health answers 500
+	CrashAfter  Duration    `json:"crashAfter"`  // the process ends with an error, so long after its start; 0 = never
 	MetricNames MetricNames `json:"metricNames"` // which families /metrics has
 }
 
@@ -139,7 +140,7 @@ func (s *Spec) fields() map[string]any {
 		"version": &s.Version, "model": &s.Model, "startup": &s.Startup, "slots": &s.Slots,
 		"serviceTime": &s.ServiceTime, "queue": &s.Queue, "gpuMemory": &s.GPUMemory, "kvCache": &s.KVCache,
 		"gpuMemoryUtilization": &s.GPUMemoryUtilization,
-		"errorRate":            &s.ErrorRate, "fault": &s.Fault, "faultHealth": &s.FaultHealth, "metricNames": &s.MetricNames,
+		"errorRate":            &s.ErrorRate, "fault": &s.Fault, "faultHealth": &s.FaultHealth, "crashAfter": &s.CrashAfter, "metricNames": &s.MetricNames,
 	}
 }
 
@@ -180,6 +181,7 @@ func (s Spec) Validate() error {
 	require(s.KVCache >= 0 && s.KVCache <= maxBytes, "kvCache: %s is not in 0 to %s", s.KVCache, maxBytes)
 	require(s.GPUMemoryUtilization > 0 && s.GPUMemoryUtilization <= 1, "gpuMemoryUtilization: %g is not above 0 and at most 1", s.GPUMemoryUtilization)
 	require(s.ErrorRate >= 0 && s.ErrorRate <= 1, "errorRate: %g is not in 0 to 1", s.ErrorRate)
+	require(s.CrashAfter >= 0, "crashAfter: %s is below 0s", time.Duration(s.CrashAfter))
 	if err := s.Fault.validate(); err != nil {
 		problems = append(problems, err)
 	}

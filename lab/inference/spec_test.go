@@ -29,6 +29,7 @@ gpuMemoryUtilization: 0.8
 errorRate: 0.25
 fault: slow:2s
 faultHealth: true
+crashAfter: 1500ms
 metricNames: vllm
 `)
 	require.NoError(t, err)
@@ -36,13 +37,13 @@ metricNames: vllm
 		Version: "v2", Model: "llama-3-8b", Startup: Distribution{Median: 3 * time.Second}, Slots: 8,
 		ServiceTime: Distribution{Median: 120 * time.Millisecond, Sigma: 0.5}, GPUMemory: 31 << 29, KVCache: 512 << 20,
 		GPUMemoryUtilization: 0.8,
-		ErrorRate:            0.25, Fault: "slow:2s", FaultHealth: true, MetricNames: MetricNamesVLLM,
+		ErrorRate:            0.25, Fault: "slow:2s", FaultHealth: true, CrashAfter: Duration(1500 * time.Millisecond), MetricNames: MetricNamesVLLM,
 	}, got)
 }
 
 func TestParseSpecErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"slot: 4":                                `unknown field "slot" (known: errorRate, fault,`,
+		"slot: 4":                                `unknown field "slot" (known: crashAfter, errorRate, fault,`,
 		"slots: 4\nslots: 5":                     `"slots" already set`,
 		"slots: four":                            "slots: string is no int",
 		"slots: 1.5":                             "slots: number 1.5 is no int",
@@ -57,6 +58,8 @@ func TestParseSpecErrors(t *testing.T) {
 		"serviceTime: {median: 1s, sigma: 9}":    "serviceTime: sigma 9 is not in 0 to 3",
 		"serviceTime: {median: 1s, sigma: wide}": "serviceTime: string is no float64",
 		"gpuMemoryUtilization: 92":               "gpuMemoryUtilization: 92 is not above 0 and at most 1",
+		"crashAfter: 3":                          "crashAfter: want a duration with its unit",
+		"crashAfter: -1s":                        "crashAfter: -1s is below 0s",
 		"errorRate: 2":                           "errorRate: 2 is not in 0 to 1",
 		"gpuMemory: lots":                        `gpuMemory: "lots" is no amount of memory`,
 		"gpuMemory: -1Gi":                        "gpuMemory: -1Gi is not in 0 to",

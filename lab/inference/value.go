@@ -27,6 +27,23 @@ func (d Distribution) draw(rng *rand.Rand) time.Duration {
 	return time.Duration(min(seconds, (24*time.Hour).Seconds()) * float64(time.Second))
 }
 
+// Duration is a fixed one. In YAML: 3s.
+type Duration time.Duration
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+// UnmarshalJSON reads a string with a unit.
+func (d *Duration) UnmarshalJSON(raw []byte) error {
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return errors.New("want a duration with its unit, like 3s")
+	}
+	parsed, err := time.ParseDuration(text)
+	*d = Duration(parsed)
+	return err
+}
+
 type distributionJSON struct {
 	Median string  `json:"median"`
 	Sigma  float64 `json:"sigma"`

@@ -12,7 +12,9 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -115,4 +117,35 @@ func TestProxyRefusesBeforeThereIsAnAPIServer(t *testing.T) {
 	}()
 	status, _ := connect(t, socket, "10.96.0.10:443")
 	require.Equal(t, http.StatusBadGateway, status)
+}
+
+func TestEndpointsFollowTheSelector(t *testing.T) {
+	pod := func(name, version, address string, ready corev1.ConditionStatus) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "n", Labels: map[string]string{"app": "a", "version": version}},
+			Status:     corev1.PodStatus{PodIP: address, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
+		}
+	}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "n"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"app": "a", "version": "1"}, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8000)}},
+	}}
+	client := fake.NewClientset(service, pod("old", "1", "127.1.0.1", corev1.ConditionTrue), pod("new", "2", "127.1.0.2", corev1.ConditionTrue),
+		pod("loading", "2", "127.1.0.3", corev1.ConditionFalse))
+	targets, err := network.Endpoints(t.Context(), client, "n", "a")
+	require.NoError(t, err)
+	require.Equal(t, []string{"127.1.0.1:8000"}, targets())
+	becomes := func(want ...string) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) { assert.ElementsMatch(c, want, targets()) }, 10*time.Second, time.Millisecond)
+	}
+	service.Spec.Selector["version"] = "2"
+	_, err = client.CoreV1().Services("n").Update(t.Context(), service, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	becomes("127.1.0.2:8000")
+	service.Spec.Selector = map[string]string{"app": "a"}
+	_, err = client.CoreV1().Services("n").Update(t.Context(), service, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	becomes("127.1.0.1:8000", "127.1.0.2:8000")
+	require.NoError(t, client.CoreV1().Services("n").Delete(t.Context(), "a", metav1.DeleteOptions{}))
+	becomes()
 }

@@ -11,19 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/json"
-	"sigs.k8s.io/yaml"
 
 	"headroom.dev/headroom/api/v1alpha1"
 )
 
 const plainSpec = `{minReplicas: 2, maxReplicas: 9}`
-
-func text(t *testing.T, v any) string {
-	t.Helper()
-	raw, err := yaml.Marshal(v)
-	require.NoError(t, err)
-	return string(raw)
-}
 
 // TestHold holds and releases HPAs of all shapes: the second time nothing is written, and at the end all is as it was.
 func TestHold(t *testing.T) {
@@ -99,11 +91,11 @@ func TestHoldFollowsTheOwner(t *testing.T) {
 	}
 	hold(8, 2, 8)
 	hold(6, 2, 6)
-	require.True(t, s.change(t, "h", func(u *unstructured.Unstructured) { specOf(u)[fieldMin] = int64(3) }))
+	require.True(t, s.change(t, func(u *unstructured.Unstructured) { specOf(u)[fieldMin] = int64(3) }))
 	hold(6, 3, 6)
-	require.True(t, s.change(t, "h", func(u *unstructured.Unstructured) { specOf(u)[fieldMin] = int64(7) }))
+	require.True(t, s.change(t, func(u *unstructured.Unstructured) { specOf(u)[fieldMin] = int64(7) }))
 	hold(6, 7, 7)
-	require.True(t, s.change(t, "h", func(u *unstructured.Unstructured) {
+	require.True(t, s.change(t, func(u *unstructured.Unstructured) {
 		inner(inner(specOf(u), fieldBehavior), "scaleDown")["tolerance"] = "200m"
 	}))
 	hold(8, 7, 8)
@@ -149,7 +141,7 @@ func TestHoldIsUndoneWhereItNoLongerBelongs(t *testing.T) {
 	s := newServer(t, hpa(t, "h", plainSpec))
 	_, err := s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
-	require.True(t, s.change(t, "h", func(u *unstructured.Unstructured) { inner(specOf(u), "scaleTargetRef")["name"] = "embed" }))
+	require.True(t, s.change(t, func(u *unstructured.Unstructured) { inner(specOf(u), "scaleTargetRef")["name"] = "embed" }))
 	g, err := s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
 	assert.Equal(t, Guard{}, g)
@@ -209,7 +201,7 @@ func TestScalePolicyTakesOver(t *testing.T) {
 		owned(u, v1alpha1.GroupVersion().String(), v1alpha1.KindScalePolicy, "policy")
 		specOf(u)[fieldMin] = int64(2)
 	}
-	require.True(t, s.change(t, "h", adopt))
+	require.True(t, s.change(t, adopt))
 	_, err = s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
 	letGo := func(u *unstructured.Unstructured) {
@@ -219,7 +211,7 @@ func TestScalePolicyTakesOver(t *testing.T) {
 		annotateText(u, v1alpha1.AnnotationOriginalSpec, "")
 		u.SetOwnerReferences(nil)
 	}
-	require.True(t, s.change(t, "h", letGo))
+	require.True(t, s.change(t, letGo))
 	assert.Equal(t, before, specOf(s.get(t, "h")))
 	assert.Equal(t, []string{v1alpha1.AnnotationRolloutFloor, Annotation}, ours(s.get(t, "h")), "until the next look")
 	_, err = s.client().Hold(t.Context(), chat, 8)
@@ -232,9 +224,9 @@ func TestScalePolicyTakesOver(t *testing.T) {
 	// The same, with the update's end between.
 	_, err = s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
-	require.True(t, s.change(t, "h", adopt))
+	require.True(t, s.change(t, adopt))
 	require.NoError(t, s.client().Release(t.Context(), chat))
-	require.True(t, s.change(t, "h", letGo))
+	require.True(t, s.change(t, letGo))
 	assert.Equal(t, before, specOf(s.get(t, "h")))
 	assert.Empty(t, ours(s.get(t, "h")))
 }
@@ -243,7 +235,7 @@ func TestScalePolicyTakesOver(t *testing.T) {
 func TestHoldConflict(t *testing.T) {
 	s := newServer(t, hpa(t, "h", plainSpec))
 	stale := s.get(t, "h")
-	require.True(t, s.change(t, "h", func(u *unstructured.Unstructured) { specOf(u)["maxReplicas"] = int64(7) }))
+	require.True(t, s.change(t, func(u *unstructured.Unstructured) { specOf(u)["maxReplicas"] = int64(7) }))
 	_, err := s.client().hold(t.Context(), stale, chat, 8)
 	require.True(t, apierrors.IsConflict(err), err)
 	assert.True(t, strings.HasPrefix(err.Error(), `cannot hold HorizontalPodAutoscaler "h": `), err)

@@ -3,6 +3,7 @@ package autoscaler
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -18,7 +19,7 @@ func TestNoEditIsLost(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	lost := 0
-	for run := range 300 {
+	for run := range 150 {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
 		spec := map[string]any{"maxReplicas": int64(9), "metrics": []any{"a"}}
 		for range random.IntN(6) {
@@ -29,9 +30,7 @@ func TestNoEditIsLost(t *testing.T) {
 			continue
 		}
 		h := hpa(t, "h", `{}`)
-		for name, v := range runtime.DeepCopyJSON(spec) {
-			specOf(h)[name] = v
-		}
+		maps.Copy(specOf(h), runtime.DeepCopyJSON(spec))
 		s := newServer(t, h)
 		s.drops = random.IntN(8) == 0
 		if s.drops {
@@ -105,13 +104,11 @@ func tryEdit(t *testing.T, s *server, random *rand.Rand, spec map[string]any) (l
 	if r, err := recordOf(now); err == nil && r != nil && least(edited) != least(specOf(now)) && least(edited) == least(r.Wrote) {
 		return true
 	}
-	if !s.change(t, "h", func(u *unstructured.Unstructured) { u.Object["spec"] = edited }) {
+	if !s.change(t, func(u *unstructured.Unstructured) { u.Object["spec"] = edited }) {
 		return true
 	}
 	clear(spec)
-	for name, v := range without {
-		spec[name] = v
-	}
+	maps.Copy(spec, without)
 	return false
 }
 

@@ -39,10 +39,10 @@ type server struct {
 
 var errDied = errors.New("the process has died")
 
-func newServer(t testing.TB, objects ...client.Object) *server {
-	t.Helper()
+func newServer(tb testing.TB, objects ...client.Object) *server {
+	tb.Helper()
 	known := runtime.NewScheme() // without autoscaling/v2, so that fields which the Go types do not have are kept
-	require.NoError(t, v1alpha1.AddToScheme(known))
+	require.NoError(tb, v1alpha1.AddToScheme(known))
 	s := &server{}
 	for _, o := range objects {
 		if u, ok := o.(*unstructured.Unstructured); ok {
@@ -114,13 +114,13 @@ func fill(spec map[string]any) {
 }
 
 // hpa reads an HPA's manifest: its spec, for chat unless it says otherwise.
-func hpa(t testing.TB, name, spec string) *unstructured.Unstructured {
-	t.Helper()
+func hpa(tb testing.TB, name, spec string) *unstructured.Unstructured {
+	tb.Helper()
 	raw, err := yaml.YAMLToJSON([]byte(spec))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	var fields map[string]any
-	require.NoError(t, json.Unmarshal(raw, &fields))
+	require.NoError(tb, json.Unmarshal(raw, &fields))
 	u.Object["spec"] = fields
 	u.SetGroupVersionKind(autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"))
 	u.SetNamespace("prod")
@@ -137,29 +137,29 @@ func owned(u *unstructured.Unstructured, version, kind, name string) *unstructur
 }
 
 // get returns an HPA as it is.
-func (s *server) get(t testing.TB, name string) *unstructured.Unstructured {
-	t.Helper()
+func (s *server) get(tb testing.TB, name string) *unstructured.Unstructured {
+	tb.Helper()
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"))
-	require.NoError(t, s.Get(t.Context(), client.ObjectKey{Namespace: "prod", Name: name}, u))
+	require.NoError(tb, s.Get(tb.Context(), client.ObjectKey{Namespace: "prod", Name: name}, u))
 	return u
 }
 
-// change edits an HPA as somebody else does; it says whether the API server took it.
-func (s *server) change(t testing.TB, name string, edit func(u *unstructured.Unstructured)) bool {
-	t.Helper()
-	u := s.get(t, name)
+// change edits the HPA "h" as somebody else does; it says whether the API server took it.
+func (s *server) change(tb testing.TB, edit func(u *unstructured.Unstructured)) bool {
+	tb.Helper()
+	u := s.get(tb, "h")
 	edit(u)
 	broken := s.broken
 	s.broken = 0
-	err := s.Update(t.Context(), u)
+	err := s.Update(tb.Context(), u)
 	s.broken = broken
 	s.writes--
 	if apierrors.IsInvalid(err) {
 		s.writes++
 		return false
 	}
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return true
 }
 

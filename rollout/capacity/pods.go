@@ -10,12 +10,13 @@ import (
 	resourcehelpers "k8s.io/component-helpers/resource"
 
 	"headroom.dev/headroom/api/v1alpha1"
+	"headroom.dev/headroom/rollout/placement/kube"
 )
 
 // shadow is what an autoscaler needs to know of the service's pods: where they can go and what they request. What they run with,
 // and the secrets among it, stays where it is.
 func shadow(n Need) corev1.PodTemplateSpec {
-	spec := &n.Template.Spec
+	spec := &kube.Defaulted(n.Template).Spec
 	out := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labelsOf(n)}, Spec: placing(spec)}
 	out.Spec.PriorityClassName, out.Spec.Volumes, out.Spec.ResourceClaims = spec.PriorityClassName, spec.Volumes, spec.ResourceClaims
 	out.Spec.Resources, out.Spec.TopologySpreadConstraints = spec.Resources, spec.TopologySpreadConstraints
@@ -45,7 +46,8 @@ func placing(spec *corev1.PodSpec) corev1.PodSpec {
 // placeholder is a pod that holds a place for one of the service's. It bears none of the service's labels, or it would be sent
 // requests. So rules by which the service's pods keep off, or with, each other are said again about placeholders.
 func placeholder(n Need, s *v1alpha1.PlaceholderSource, its map[string]string) corev1.PodTemplateSpec {
-	spec := placing(&n.Template.Spec)
+	own := &kube.Defaulted(n.Template).Spec
+	spec := placing(own)
 	spec.HostNetwork = false
 	spec.PriorityClassName = s.PriorityClassName
 	spec.TerminationGracePeriodSeconds = new(int64(0)) // who preempts it shall not wait
@@ -58,7 +60,7 @@ func placeholder(n Need, s *v1alpha1.PlaceholderSource, its map[string]string) c
 		image = "registry.k8s.io/pause:3.10"
 	}
 	spec.Containers = []corev1.Container{{
-		Name: "pause", Image: image, Resources: held(&n.Template.Spec), Ports: hostPorts(&n.Template.Spec),
+		Name: "pause", Image: image, Resources: held(own), Ports: hostPorts(own),
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		},
@@ -80,8 +82,7 @@ func held(spec *corev1.PodSpec) corev1.ResourceRequirements {
 	requests := resourcehelpers.PodRequests(&corev1.Pod{Spec: *spec}, resourcehelpers.PodResourcesOptions{ExcludeOverhead: true})
 	out := corev1.ResourceRequirements{Requests: requests}
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
-		switch name {
-		case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		if name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage {
 			continue
 		}
 		if out.Limits == nil {

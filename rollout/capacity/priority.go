@@ -3,6 +3,7 @@ package capacity
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -20,7 +21,7 @@ type priority struct {
 
 func (p *priority) String() string {
 	if p.class == "" {
-		return fmt.Sprintf("%d", p.value)
+		return strconv.Itoa(int(p.value))
 	}
 	return fmt.Sprintf("%d (PriorityClass %s)", p.value, p.class)
 }

@@ -134,7 +134,7 @@ func (a args) resources() corev1.ResourceList {
 
 func pairs(text string) map[string]string {
 	out := map[string]string{}
-	for _, pair := range strings.Split(text, ",") {
+	for pair := range strings.SplitSeq(text, ",") {
 		if key, value, ok := strings.Cut(pair, ":"); ok {
 			out[key] = value
 		}

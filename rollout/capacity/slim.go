@@ -35,13 +35,9 @@ func Slim(pod *corev1.Pod) *corev1.Pod {
 		out.Status.Resources = &corev1.ResourceRequirements{Requests: r.Requests}
 	}
 	for i := range pod.Status.Conditions {
-		switch c := &pod.Status.Conditions[i]; c.Type {
-		case corev1.PodResizePending:
-			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason})
-		case corev1.PodScheduled:
-			if c.Status == corev1.ConditionFalse {
-				out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})
-			}
+		c := &pod.Status.Conditions[i]
+		if c.Type == corev1.PodResizePending || c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})
 		}
 	}
 	return out

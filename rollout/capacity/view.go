@@ -21,6 +21,7 @@ import (
 // view is the cluster at one moment. What comes from the cache is shared with it: nothing here is written to.
 type view struct {
 	snapshot *placement.Snapshot
+	nodes    int
 	held     []*corev1.Pod // that hold something
 	waiting  []waiting
 }
@@ -67,7 +68,7 @@ func (c *Client) read(ctx context.Context) (*view, error) {
 		cluster.Nodes[i] = kube.Node(&nodes.Items[i])
 		cluster.Nodes[i].Unfit = unfit[nodes.Items[i].Name]
 	}
-	v := &view{held: make([]*corev1.Pod, 0, len(list.Items))}
+	v := &view{nodes: len(nodes.Items), held: make([]*corev1.Pod, 0, len(list.Items))}
 	if cluster.Pods, err = c.readPods(v, list.Items); err != nil {
 		return nil, err
 	}

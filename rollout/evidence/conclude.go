@@ -107,14 +107,14 @@ func (s *scene) whyNoErrors(m *wanted) string {
 		name := one.all[0].name
 		names = append(names, name)
 		for pod := range s.readings {
-			if len(s.readings[pod][name]) > 0 && !slices.Contains(blind, name) {
+			if s.record.Sources[m.Name] == "" && len(s.readings[pod][name]) > 0 && !slices.Contains(blind, name) {
 				blind = append(blind, name)
 			}
 		}
 	}
 	text := m.Name + ": looked for failed requests in " + strings.Join(names, ", ")
 	if len(blind) > 0 {
-		text += "; " + strings.Join(blind, ", ") + " is there, but does not count failures on both sides"
+		text += "; " + strings.Join(blind, ", ") + " is there, but does not tell failures for both versions"
 	}
 	return text + "; a metric that is optional in spec.analysis.metrics may be absent"
 }

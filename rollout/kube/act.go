@@ -15,7 +15,6 @@ import (
 
 // act carries out what was decided. Each part can be repeated: whatever dies on the way, the next look goes on.
 func (l *look) act(ctx context.Context) error {
-	s := &l.record.State
 	if l.weighs() {
 		l.record.Notes.Traffic = l.traffic().DeepCopy()
 	}
@@ -37,31 +36,33 @@ func (l *look) act(ctx context.Context) error {
 			return errors.Join(append(late, err)...)
 		}
 	}
-	if s.Phase == rollout.Moving || s.Phase == rollout.GoingBack {
-		late = append(late, l.unblock(ctx))
-	}
-	if over := s.Phase == rollout.Resting || !active(s.Phase); over && l.record.Notes.Held {
-		late = append(late, l.unguard(ctx))
-	}
+	late = append(late, l.unblock(ctx))
+	late = append(late, l.unguard(ctx))
 	late = append(late, l.rest(ctx))
-	if len(l.actions) > 0 || l.underWay() || s.Phase != l.before.Phase {
-		l.again = min(l.again, underWay)
-	}
-	if s.Phase == rollout.Planning {
-		l.again = min(l.again, gatherInterval)
-	}
-	if s.Phase != l.before.Phase || s.Step != l.before.Step {
-		l.again = min(l.again, soon)
-	}
+	l.pace()
 	if err := l.c.save(ctx, l.p, l.record); err != nil {
 		return err
 	}
 	return errors.Join(late...)
 }
 
+// pace is when the next look is due.
+func (l *look) pace() {
+	s := &l.record.State
+	switch {
+	case s.Phase != l.before.Phase || s.Step != l.before.Step:
+		l.again = min(l.again, soon)
+	case len(l.actions) > 0 || l.underWay():
+		l.again = min(l.again, underWay)
+	case s.Phase == rollout.Planning:
+		l.again = min(l.again, gatherInterval)
+	}
+}
+
 // unblock lets a StatefulSet go on that waits for a pod of a broken version.
 func (l *look) unblock(ctx context.Context) error {
-	if l.seen.Workload == nil || l.record.State.Frozen {
+	s := &l.record.State
+	if l.seen.Workload == nil || s.Frozen || s.Phase != rollout.Moving && s.Phase != rollout.GoingBack {
 		return nil
 	}
 	names, err := l.c.opts.Planner.Workloads.Unblock(ctx, l.seen)
@@ -162,6 +163,9 @@ func (l *look) guard(ctx context.Context) error {
 }
 
 func (l *look) unguard(ctx context.Context) error {
+	if p := l.record.State.Phase; !l.record.Notes.Held || p != rollout.Resting && active(p) {
+		return nil
+	}
 	if l.c.opts.Autoscalers != nil {
 		if err := l.c.opts.Autoscalers.Release(ctx, l.ref()); err != nil {
 			return fmt.Errorf("cannot release the HorizontalPodAutoscaler: %w", err)

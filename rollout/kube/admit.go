@@ -30,8 +30,8 @@ const settledFor = 5 * time.Second
 
 // admit decides whether an update that can be planned may start now, and with which sources. The admission lock is held.
 func (l *look) admit(ctx context.Context, s *rollout.State, o *rollout.Observation) error {
-	if l.problem != nil {
-		l.wait = l.problem.Error()
+	if problem := l.problem; problem != nil {
+		l.wait = problem.Error()
 		o.Wait = l.wait
 		return nil
 	}

@@ -74,7 +74,6 @@ type entry struct {
 	written  time.Time // when the status was
 	gathered *gathered
 	asked    map[string]answer // of webhooks, by gate
-	conflict string            // the last foreign write of the router's object that was reasserted
 	reason   string            // of the last condition Ready, so that a change is an event
 }
 

@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"slices"
+
 	"headroom.dev/headroom/api/v1alpha1"
 	"headroom.dev/headroom/rollout"
 )
@@ -86,8 +88,8 @@ func (l *look) outcome(before, after *rollout.State) (reason, message string) {
 	case begun(after.Phase):
 		return "", ""
 	}
-	for i := len(said) - 1; i >= 0; i-- {
-		if e := said[i]; e.Reason != "WentBack" && e.Reason != "Released" {
+	for _, e := range slices.Backward(said) {
+		if e.Reason != "WentBack" && e.Reason != "Released" {
 			return e.Reason, e.Message
 		}
 	}

@@ -139,12 +139,15 @@ func (l *look) run(ctx context.Context) (done bool, err error) {
 			return false, nil
 		}
 	}
+	return l.follow(ctx)
+}
+
+// follow decides and acts on what was read.
+func (l *look) follow(ctx context.Context) (done bool, err error) {
 	if err := l.finalizer(ctx); err != nil {
 		return false, err
 	}
-	if err := l.observeRouter(ctx); err != nil {
-		return false, err
-	}
+	l.observeRouter(ctx)
 	if err := l.decide(ctx); err != nil {
 		return false, err
 	}

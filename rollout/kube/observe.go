@@ -100,16 +100,15 @@ func (l *look) judge(ctx context.Context) rollout.Verdict {
 }
 
 // observeRouter makes the router and reads the split in force.
-func (l *look) observeRouter(ctx context.Context) error {
+func (l *look) observeRouter(ctx context.Context) {
 	t := l.traffic()
 	if t == nil {
-		return nil
+		return
 	}
-	var err error
-	if l.router, err = l.routerOf(); err != nil {
-		l.routed = err
-		l.blame(&Problem{Reason: v1alpha1.ReasonInvalid, Field: trafficField(t), Err: err})
-		return nil
+	if l.router, l.routed = l.routerOf(); l.routed != nil {
+		l.router = nil
+		l.blame(&Problem{Reason: v1alpha1.ReasonInvalid, Field: trafficField(t), Err: l.routed})
+		return
 	}
 	l.split, l.routed = l.router.Read(ctx)
 	notYet, conflict := (*route.NotYetError)(nil), (*route.ConflictError)(nil)
@@ -130,7 +129,6 @@ func (l *look) observeRouter(ctx context.Context) error {
 		l.log.Warn("cannot read the split of traffic", "err", l.routed)
 		l.messages = append(l.messages, "the split of traffic cannot be read: "+l.routed.Error())
 	}
-	return nil
 }
 
 // trafficField is the field that names a router.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"headroom.dev/headroom/api/v1alpha1"
@@ -87,7 +86,7 @@ func (p *Planner) outline(policy *v1alpha1.RolloutPolicy, rules rollout.Policy, 
 		Now: now, Policy: rules, Demand: rollout.Forecast{Missing: "it was not asked for"},
 		Service: rollout.Service{
 			Kind: seen.Kind, Replicas: seen.Workload.Replicas, GPUs: gpusOf(seen.Template), Capacity: 1,
-			Drain: seen.Drain(), Serial: serial(seen), Router: policy.Spec.Traffic != nil,
+			Drain: seen.Drain(), Serial: seen.Serial(), Router: policy.Spec.Traffic != nil,
 		},
 	}
 	for _, s := range sourcesOf(&policy.Spec) {
@@ -195,18 +194,4 @@ func gpusOf(t *corev1.PodTemplateSpec) int {
 		}
 	}
 	return int(min(n, math.MaxInt32))
-}
-
-// serial says that a StatefulSet's pods are replaced one at a time.
-func serial(seen *workload.Seen) bool {
-	u, ok := seen.Object.(*unstructured.Unstructured)
-	if !ok || seen.Kind != rollout.StatefulSet {
-		return false
-	}
-	management, _, err := unstructured.NestedString(u.Object, "spec", "podManagementPolicy")
-	if err != nil || management == "Parallel" {
-		return false
-	}
-	most, found, err := unstructured.NestedFieldNoCopy(u.Object, "spec", "updateStrategy", "rollingUpdate", "maxUnavailable")
-	return err != nil || !found || most == nil
 }

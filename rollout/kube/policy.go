@@ -27,7 +27,7 @@ const (
 )
 
 // Problem is what is wrong with a policy.
-type Problem struct {
+type Problem struct { //nolint:errname // a condition, which is an error only on its way
 	Reason string // of the condition Ready
 	Field  string // spec.…
 	Err    error
@@ -89,7 +89,7 @@ func contradictions(spec *v1alpha1.RolloutPolicySpec) error {
 	case spec.BlueGreen != nil && strategy != rollout.BlueGreen:
 		return invalid("spec.blueGreen", errors.New("belongs to the strategy BlueGreen"))
 	case strategy == rollout.Recreate && !spec.AcceptDowntime:
-		return invalid("spec.acceptDowntime", errors.New("Recreate takes the service away: it must be true"))
+		return invalid("spec.acceptDowntime", errors.New("must be true, since Recreate takes the service away"))
 	case t != nil && t.Switch && strategy != rollout.BlueGreen:
 		return invalid("spec.traffic.switch", fmt.Errorf("sends all requests to one version, which belongs to the strategy BlueGreen, not to %s", orRolling(strategy)))
 	}
@@ -162,9 +162,16 @@ func matchOf(text string) ([]route.Match, error) {
 func blame(err error) *Problem {
 	text := err.Error()
 	for _, f := range []struct{ theirs, ours string }{
-		{"steps[", "spec.canary.steps["}, {"steps ", "spec.canary.steps"}, {"gates[", "spec.blueGreen.gates["},
-		{"reserve ", "spec.reserve"}, {"keepOld ", "spec"}, {"deadlines ", "spec.deadlines"}, {"maxSurge ", "spec.maxSurge"},
-		{"onForeign ", "spec.onForeignWrite"}, {"onNewTemplate ", "spec.onNewTemplate"}, {"the strategy ", "spec.strategy"},
+		{"steps[", "spec.canary.steps["},
+		{"steps ", "spec.canary.steps"},
+		{"gates[", "spec.blueGreen.gates["},
+		{"reserve ", "spec.reserve"},
+		{"keepOld ", "spec"},
+		{"deadlines ", "spec.deadlines"},
+		{"maxSurge ", "spec.maxSurge"},
+		{"onForeign ", "spec.onForeignWrite"},
+		{"onNewTemplate ", "spec.onNewTemplate"},
+		{"the strategy ", "spec.strategy"},
 	} {
 		rest, ok := strings.CutPrefix(text, f.theirs)
 		if !ok {

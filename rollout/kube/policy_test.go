@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -25,7 +24,7 @@ func TestPolicyOfNamesTheFieldThatMakesNoSense(t *testing.T) {
 		t.Helper()
 		_, err := PolicyOf(specOf(t, spec), time.Unix(0, 0))
 		problem := (*Problem)(nil)
-		require.True(t, errors.As(err, &problem), "%v", err)
+		require.ErrorAs(t, err, &problem)
 		require.Equal(t, v1alpha1.ReasonInvalid, problem.Reason)
 		require.Equal(t, field, problem.Field, "%v", err)
 		require.Contains(t, problem.Err.Error(), says)

@@ -94,9 +94,9 @@ func (l *look) finish(ctx context.Context, stable string) error {
 		l.record.Stable = stable
 		return nil
 	}
-	split := route.Split{Stable: l.hash(stable)}
+	split, conflict := route.Split{Stable: l.hash(stable)}, (*route.ConflictError)(nil)
 	switch {
-	case errors.Is(l.routed, route.ErrNotSet):
+	case errors.Is(l.routed, route.ErrNotSet), errors.As(l.routed, &conflict): // Restore leaves alone what others wrote
 	case l.routed == nil && l.split.Equal(split):
 	case gone(l.routed):
 	case split.Stable == "":

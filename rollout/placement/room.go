@@ -61,10 +61,7 @@ func (s *Snapshot) MakeRoom(shape Shape, k int, may func(*Pod) bool) (Room, erro
 		return r, nil
 	}
 	m := maker{s: s, shape: &shape, k: int64(k), may: func(p *Pod) bool { return p.Priority < shape.Priority && !p.Terminating && may(p) }}
-	if err := m.run(&a); err != nil {
-		return Room{}, err
-	}
-	if err := m.spare(&a); err != nil {
+	if err := m.make(&a); err != nil {
 		return Room{}, err
 	}
 	r.Count, r.Placements, r.Reasons, r.Victims = a.Count, a.Placements, a.Reasons, m.victims
@@ -78,6 +75,7 @@ type maker struct {
 	k       int64
 	may     func(*Pod) bool
 	victims []Victim
+	coupled bool // nodes are taken to depend on each other, for tests
 }
 
 // without is the answer when some are gone.
@@ -99,6 +97,21 @@ type choice struct {
 	node    int
 	victims []*Pod
 	gain    int64
+}
+
+// make finds the victims, and the answer without them.
+func (m *maker) make(a *Answer) error {
+	p := newProblem(m.s, m.shape)
+	if !p.independent() || m.coupled {
+		if err := m.run(a); err != nil {
+			return err
+		}
+		return m.spare(a)
+	}
+	m.local(p)
+	var err error
+	*a, _, err = m.without(m.victims)
+	return err
 }
 
 // run adds victims until enough pods fit.
@@ -134,20 +147,9 @@ func (m *maker) run(a *Answer) error {
 // of the lowest priority, then the first by name.
 func (m *maker) choose(p *problem, want int64, refused map[int]bool) (choice, bool) {
 	preemptible := make([][]*Pod, len(p.s.hosts))
-	for i, h := range p.s.hosts {
-		if refused[i] || !p.reachable(h) {
-			continue
-		}
-		for _, q := range h.pods {
-			if m.may(q) {
-				preemptible[i] = append(preemptible[i], q)
-			}
-		}
-		slices.SortFunc(preemptible[i], func(a, b *Pod) int {
-			return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-		})
-		if len(preemptible[i]) > 0 && p.gain(i, preemptible[i]) == 0 {
-			preemptible[i] = nil
+	for i := range p.s.hosts {
+		if !refused[i] {
+			preemptible[i] = m.preemptible(p, i)
 		}
 	}
 	for size := 1; size <= victimsTried; size++ {
@@ -167,18 +169,51 @@ func (m *maker) choose(p *problem, want int64, refused map[int]bool) (choice, bo
 	return best, best.victims != nil
 }
 
+// preemptible are the pods of a node that may go, those of the lowest priority first; none where the end of all would not do.
+func (m *maker) preemptible(p *problem, at int) []*Pod {
+	h := p.s.hosts[at]
+	if !p.reachable(h) {
+		return nil
+	}
+	var all []*Pod
+	for _, q := range h.pods {
+		if m.may(q) {
+			all = append(all, q)
+		}
+	}
+	if len(all) == 0 || p.gain(at, all) == 0 {
+		return nil
+	}
+	slices.SortFunc(all, func(a, b *Pod) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
 // bestOf tries all sets of a size on all nodes.
 func bestOf(p *problem, preemptible [][]*Pod, want int64, size int) (choice, bool) {
 	var best choice
 	for i, all := range preemptible {
-		subsets(all, size, func(set []*Pod) {
-			c := choice{node: i, victims: set, gain: min(want, p.gain(i, set))}
-			if c.gain > 0 && (best.victims == nil || c.before(best)) {
-				c.victims = slices.Clone(set)
-				best = c
-			}
-		})
+		if len(all) < size || p.fewest(p.s.hosts[i], p.capped[i], all) > size {
+			continue
+		}
+		if c, ok := bestAt(p, i, all, want, size); ok && (best.victims == nil || c.before(best)) {
+			best = c
+		}
 	}
+	return best, best.victims != nil
+}
+
+// bestAt tries all sets of a size on one node.
+func bestAt(p *problem, at int, all []*Pod, want int64, size int) (choice, bool) {
+	var best choice
+	subsets(all, size, func(set []*Pod) {
+		c := choice{node: at, victims: set, gain: min(want, p.gain(at, set))}
+		if c.gain > 0 && (best.victims == nil || c.before(best)) {
+			c.victims = slices.Clone(set)
+			best = c
+		}
+	})
 	return best, best.victims != nil
 }
 
@@ -214,8 +249,28 @@ func (p *problem) reachable(h *host) bool {
 	return !refused || w.text == NoPorts
 }
 
-// gain is how many more pods the node holds without some of its own.
-func (p *problem) gain(at int, without []*Pod) int64 {
+// gain is how many more pods a reachable node holds without some of its own.
+func (p *problem) gain(node int, without []*Pod) int64 {
+	if h := p.s.hosts[node]; !p.ported && len(h.nominated) == 0 { // the same as below, without a copy of the node
+		n := min(p.podsFree(h)+int64(len(without)), mostPerNode)
+		for _, d := range p.demands {
+			left := p.free(h, d)
+			for _, q := range without {
+				left += q.Requests[d.name]
+			}
+			n = min(n, max(left, 0)/d.units)
+		}
+		return max(n, 0) - p.capped[node]
+	}
+	less := p.withoutPods(node, without)
+	if _, refused := p.refusal(less); refused {
+		return 0
+	}
+	return p.room(less) - p.capped[node]
+}
+
+// withoutPods is a node without some of its pods.
+func (p *problem) withoutPods(at int, without []*Pod) *host {
 	h := p.s.hosts[at]
 	less := *h
 	less.used = slices.Clone(h.used)
@@ -226,10 +281,7 @@ func (p *problem) gain(at int, without []*Pod) int64 {
 			less.used[p.s.dims[name]] -= units
 		}
 	}
-	if _, refused := p.refusal(&less); refused {
-		return 0
-	}
-	return p.room(&less) - p.capped[at]
+	return &less
 }
 
 // reprieve begins with all that may go and spares one after the other, those of the highest priority first, as long as one

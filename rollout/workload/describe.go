@@ -55,40 +55,49 @@ func (v *Version) Name() string {
 	return fmt.Sprintf("revision %d (%s)", v.Revision, hash)
 }
 
-// model is what an inference engine's container serves, "" where its arguments do not tell: vllm serve MODEL, --model (vLLM,
-// Triton's and Hugging Face's servers), --model-path (SGLang), --model-id (TGI), -m (llama.cpp), trtllm-serve MODEL; else what its
-// environment says.
+// model is what an inference engine's container serves, "" where neither its arguments nor its environment tells.
 func model(c *corev1.Container) string {
 	// A shell's command is one argument.
 	words := strings.Fields(expand(strings.Join(slices.Concat(c.Command, c.Args), " "), c.Env))
-	for i, word := range words {
-		name, value, ok := strings.Cut(word, "=")
-		if !ok && i+1 < len(words) {
-			value = words[i+1]
-		}
-		switch strings.ReplaceAll(name, "_", "-") {
-		case "-m":
-			if i > 0 && strings.HasPrefix(path.Base(words[i-1]), "python") {
-				continue // a module of Python's
-			}
-			fallthrough
-		case "--model", "--model-path", "--model-id", "--hf-repo":
-			if plain(value) {
-				return value
-			}
-		}
-	}
-	for i := range words[:max(0, len(words)-1)] {
-		served := words[i] == "serve" && i > 0 && path.Base(words[i-1]) == "vllm" || path.Base(words[i]) == "trtllm-serve"
-		if served && plain(words[i+1]) && words[i+1] != "serve" {
-			return words[i+1]
-		}
+	if name := orElse(byFlag(words), byPosition(words)); name != "" {
+		return name
 	}
 	for _, name := range []string{"MODEL_ID", "MODEL_NAME", "MODEL_PATH", "MODEL", "HF_MODEL_ID", "NIM_MODEL_NAME"} {
 		for _, e := range c.Env {
 			if e.Name == name && e.Value != "" {
 				return e.Value
 			}
+		}
+	}
+	return ""
+}
+
+// byFlag reads --model (vLLM and others), --model-path (SGLang), --model-id (TGI), and --hf-repo and -m (llama.cpp).
+func byFlag(words []string) string {
+	for i, word := range words {
+		name, value, ok := strings.Cut(word, "=")
+		if !ok && i+1 < len(words) {
+			value = words[i+1]
+		}
+		if name == "-m" && i > 0 && strings.HasPrefix(path.Base(words[i-1]), "python") {
+			continue // a module of Python's
+		}
+		switch strings.ReplaceAll(name, "_", "-") {
+		case "--model", "--model-path", "--model-id", "--hf-repo", "-m":
+			if plain(value) {
+				return value
+			}
+		}
+	}
+	return ""
+}
+
+// byPosition reads vllm serve MODEL and trtllm-serve [serve] MODEL.
+func byPosition(words []string) string {
+	for i, word := range words {
+		served := word == "serve" && i > 0 && (path.Base(words[i-1]) == "vllm" || path.Base(words[i-1]) == "trtllm-serve") || path.Base(word) == "trtllm-serve"
+		if served && i+1 < len(words) && plain(words[i+1]) && words[i+1] != "serve" {
+			return words[i+1]
 		}
 	}
 	return ""

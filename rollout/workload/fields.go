@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"headroom.dev/headroom/rollout"
 )
@@ -45,6 +46,23 @@ func readFields(spec map[string]any, kind rollout.Kind) rollout.Fields {
 		f.Surge, f.Unavailable = amount(spec, "updateStrategy", "rollingUpdate", "maxSurge"), amount(spec, "updateStrategy", "rollingUpdate", "maxUnavailable")
 	}
 	return f
+}
+
+// Serial says that a StatefulSet's pods are replaced one at a time, whatever its partition: its maxUnavailable, which the API server
+// takes for 1 where it is absent, does not exceed one pod.
+func (s *Seen) Serial() bool {
+	u, ok := s.Object.(*unstructured.Unstructured)
+	if !ok || u == nil || s.Kind != rollout.StatefulSet {
+		return false
+	}
+	text := amount(u.Object, "spec", "updateStrategy", "rollingUpdate", "maxUnavailable")
+	if text == "" {
+		return true
+	}
+	// Percentages are rounded down, to 1 at least (getStatefulSetMaxUnavailable of Kubernetes 1.37).
+	most := intstr.Parse(text)
+	n, err := intstr.GetScaledValueFromIntOrPercent(&most, s.Workload.Replicas, false)
+	return err != nil || n <= 1
 }
 
 // writeFields makes the fields those of the object. What its kind has not is not written, nor is what else the strategy has; what is

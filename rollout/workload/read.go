@@ -301,7 +301,6 @@ func ordinal(p *corev1.Pod) int {
 	return n
 }
 
-
 func since(now, t time.Time) time.Duration {
 	if t.IsZero() {
 		return 0

@@ -147,6 +147,9 @@ func (p *reader) read(t *testing.T, d *datadriven.TestData) string {
 		fmt.Fprintf(&b, "start-up %s, %s at p90\n", took.P50, took.P90)
 	}
 	fmt.Fprintf(&b, "drain %s\n", p.seen.Drain().P90)
+	if p.seen.Serial() {
+		b.WriteString("one pod at a time\n")
+	}
 	return b.String()
 }
 

@@ -101,28 +101,11 @@ func TestIDByController(t *testing.T) {
 // mutate changes one thing, or nothing that counts, somewhere below a value.
 func mutate(v reflect.Value, r *rand.Rand, fill *randfill.Filler) {
 	for range 20 {
-		switch v.Kind() {
-		case reflect.Pointer:
-			if v.IsNil() || r.IntN(4) == 0 {
-				break
-			}
-			v = v.Elem()
-			continue
-		case reflect.Struct:
-			if v.Type() == reflect.TypeFor[resource.Quantity]() || v.NumField() == 0 {
-				break
-			}
-			if f := v.Field(r.IntN(v.NumField())); f.CanSet() {
-				v = f
-				continue
-			}
-		case reflect.Slice:
-			if v.Len() > 0 && r.IntN(4) > 0 {
-				v = v.Index(r.IntN(v.Len()))
-				continue
-			}
+		below := inside(v, r)
+		if !below.IsValid() || !below.CanSet() {
+			break
 		}
-		break
+		v = below
 	}
 	if v.CanSet() && v.Kind() != reflect.Interface {
 		v.Set(reflect.Zero(v.Type()))
@@ -130,6 +113,19 @@ func mutate(v reflect.Value, r *rand.Rand, fill *randfill.Filler) {
 			fill.Fill(v.Addr().Interface())
 		}
 	}
+}
+
+// inside is a value inside another, invalid where there is none, or where it is enough.
+func inside(v reflect.Value, r *rand.Rand) reflect.Value {
+	switch kind := v.Kind(); {
+	case kind == reflect.Pointer && !v.IsNil() && r.IntN(4) > 0:
+		return v.Elem()
+	case kind == reflect.Struct && v.Type() != reflect.TypeFor[resource.Quantity]() && v.NumField() > 0:
+		return v.Field(r.IntN(v.NumField()))
+	case kind == reflect.Slice && v.Len() > 0 && r.IntN(4) > 0:
+		return v.Index(r.IntN(v.Len()))
+	}
+	return reflect.Value{}
 }
 
 // TestIDOfHolders: a template has the same ID in its workload, ReplicaSet and ControllerRevision, decoded, defaulted or not, and in

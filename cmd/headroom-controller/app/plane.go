@@ -103,6 +103,19 @@ func (l labelled) Query(ctx context.Context, namespace, expr string) ([]evidence
 	return l.query(ctx, namespace, expr)
 }
 
+// Pods implements evidence.PodMetrics.
+func (l labelled) Pods(ctx context.Context, namespace string, selector labels.Selector, metric string) (map[string]evidence.Sample, error) {
+	values, err := l.plane.Pods(ctx, namespace, selector, metric)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]evidence.Sample, len(values))
+	for name, v := range values {
+		out[name] = evidence.Sample{Value: v.Value, At: v.At}
+	}
+	return out, nil
+}
+
 func (p *plane) query(ctx context.Context, namespace, expr string) ([]evidence.Sample, error) {
 	if p.server != nil {
 		vector, err := p.server.Query(ctx, expr, time.Now())

@@ -43,7 +43,7 @@ func addRollouts(m manager.Manager, o *Options, p *plane, logger *slog.Logger) e
 		Planner: &kube.Planner{
 			Workloads: &workload.Client{Reader: live, Writer: live, Now: time.Now},
 			Capacity:  &capacity.Client{Client: m.GetClient(), Now: time.Now},
-			Evidence:  &evidence.Client{Plane: labelled{p}, Reader: m.GetClient(), Now: time.Now},
+			Evidence:  &evidence.Client{Plane: labelled{p}, Pods: labelled{p}, Reader: m.GetClient(), Now: time.Now},
 			Now:       time.Now,
 		},
 		Autoscalers: &autoscaler.Client{Reader: live, Writer: live},

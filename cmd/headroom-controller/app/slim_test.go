@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -157,14 +158,14 @@ func TestSlimNode(t *testing.T) {
 }
 
 // held returns the bytes that one of many objects keeps.
-func held(make func() any) int {
+func held(decode func() any) int {
 	const n = 2000
 	objects := [n]any{}
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range objects {
-		objects[i] = make()
+		objects[i] = decode()
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -179,7 +180,7 @@ func bigPod() any {
 			Namespace: "prod", Name: "chat-6f7b9c-x2x4q", UID: "6b1c7d4e", Labels: map[string]string{"app": "chat", "pod-template-hash": "6f7b9c"},
 			Annotations:     map[string]string{"prometheus.io/scrape": "true", "prometheus.io/port": "8000"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "chat-6f7b9c", UID: "1c7d", Controller: new(true)}},
-			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 2000)}}},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", 2000))}},
 		},
 		Spec:   corev1.PodSpec{NodeName: "gpu-1", Priority: new(int32(0)), TerminationGracePeriodSeconds: new(int64(30)), Tolerations: make([]corev1.Toleration, 3), Volumes: make([]corev1.Volume, 2)},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: make([]corev1.PodCondition, 5), PodIP: "10.0.0.1"},

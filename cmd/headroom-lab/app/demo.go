@@ -43,7 +43,7 @@ func demoCommand() *cobra.Command {
 			return err
 		},
 	}
-	c.AddCommand(demoScalerCommand())
+	c.AddCommand(demoScalerCommand(), demoRolloutCommand())
 	clusterFlags(c.Flags(), &o)
 	c.Flags().BoolVar(&keep, "keep", false, "leave the lab running at the end and print its KUBECONFIG line")
 	c.Flags().StringVar(&d.JSON, "json", "", "write the summary to this file")

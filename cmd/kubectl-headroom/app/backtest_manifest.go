@@ -68,9 +68,14 @@ func (m *manifests) others() string {
 
 // read takes the documents of a file.
 func (m *manifests) read(decoder runtime.Decoder, path string, b []byte) error {
-	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(b)))
+	return documents(path, b, func(where string, document []byte) error { return m.decode(decoder, where, document) })
+}
+
+// documents calls each with every document of a YAML file that is not blank, and where it stands.
+func documents(path string, b []byte, each func(where string, document []byte) error) error {
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(b)))
 	for i := 1; ; i++ {
-		document, err := documents.Read()
+		document, err := reader.Read()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -81,7 +86,7 @@ func (m *manifests) read(decoder runtime.Decoder, path string, b []byte) error {
 		if blank(document) {
 			continue
 		}
-		if err := m.decode(decoder, where, document); err != nil {
+		if err := each(where, document); err != nil {
 			return err
 		}
 	}

@@ -74,7 +74,7 @@ func newCommand(out, errOut io.Writer, now func() time.Time) *cobra.Command {
 	explain.AddCommand(o.explainHPA(), o.explainMetric())
 	top := &cobra.Command{Use: "top", Short: "Show what pods, GPU nodes and GPUs are doing now"}
 	top.AddCommand(o.topPods(), o.topNodes(), o.topGPUs())
-	root.AddCommand(explain, o.rules(), o.status(), top, o.backtest(), o.recommend())
+	root.AddCommand(explain, o.rules(), o.status(), top, o.backtest(), o.recommend(), o.rollout())
 	return root
 }
 

@@ -155,6 +155,7 @@ func always(c *controller) func() *controller { return func() *controller { retu
 type plane struct {
 	api    client.Client
 	demand float64
+	others map[string]float64 // demand in other namespaces
 }
 
 var _ evidence.Plane = (*plane)(nil)
@@ -162,7 +163,11 @@ var _ evidence.Plane = (*plane)(nil)
 func (p *plane) Query(ctx context.Context, namespace, expr string) ([]evidence.Sample, error) {
 	now := time.Now()
 	if expr == "demand" {
-		return []evidence.Sample{{Value: p.demand, At: now}}, nil
+		value, ok := p.others[namespace]
+		if !ok {
+			value = p.demand
+		}
+		return []evidence.Sample{{Value: value, At: now}}, nil
 	}
 	var pods corev1.PodList
 	if err := p.api.List(ctx, &pods, client.InNamespace(namespace)); err != nil {

@@ -94,6 +94,7 @@ func TestRolloutRecordIsLost(t *testing.T) {
 // Two updates share the GPUs that there are: the second waits for the first, and no pod of either waits for a GPU.
 func TestRolloutsShareGPUs(t *testing.T) {
 	a, b := deploy(t, 4, nil), deploy(t, 3, nil) // of 8 GPUs, 1 is free
+	a.plane.others = map[string]float64{b.namespace: b.plane.demand}
 	first := newController(t, a.setup())
 	run(t, always(first))
 	second := *first
@@ -105,8 +106,15 @@ func TestRolloutsShareGPUs(t *testing.T) {
 	b.inForce()
 	a.update(version{name: "v2"})
 	b.update(version{name: "v2"})
-	a.outcome(a.completed("v2"), "Completed")
-	b.outcome(b.completed("v2"), "Completed")
+	pa, pb := a.completed("v2"), b.completed("v2")
+	a.outcome(pa, "Completed")
+	b.outcome(pb, "Completed")
+	// Neither began before the other had ended: there was one GPU for both.
+	first1, second1 := pa.Status.History[0], pb.Status.History[0]
+	if second1.StartedAt.Before(first1.StartedAt) {
+		first1, second1 = second1, first1
+	}
+	require.False(t, second1.StartedAt.Before(&first1.EndedAt), "%s\n%s", told(pa), told(pb))
 	a.remove()
 	b.remove()
 }

@@ -74,9 +74,7 @@ func Pod(p *corev1.Pod) (placement.Pod, bool, error) {
 	if p.Spec.Priority != nil {
 		out.Priority = *p.Spec.Priority
 	}
-	out.Requests = resources(resourcehelpers.PodRequests(p, resourcehelpers.PodResourcesOptions{
-		UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true,
-	}))
+	out.Requests = requests(p)
 	var err error
 	if out.AntiAffinity, err = antiAffinity(p.Namespace, p.Labels, &p.Spec); err != nil {
 		return placement.Pod{}, false, fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err)
@@ -87,8 +85,9 @@ func Pod(p *corev1.Pod) (placement.Pod, bool, error) {
 // Shape reads the pods that a template makes in a namespace: give the labels that the controller adds (pod-template-hash)
 // in the template, or what is counted by them is not counted. The priority is the template's spec.priority, which the API
 // server's admission has only written into pods: set Shape.Priority from the PriorityClass where the template names one.
-// Classes are the DeviceClasses of the cluster.
+// Classes are the DeviceClasses of the cluster. The template may be as its owner wrote it: it is read Defaulted.
 func Shape(namespace string, t *corev1.PodTemplateSpec, classes []*resourcev1.DeviceClass) (placement.Shape, error) {
+	t = Defaulted(t)
 	spec := &t.Spec
 	s := placement.Shape{Namespace: namespace, Labels: t.Labels, HostPorts: hostPorts(spec), NodeSelector: spec.NodeSelector}
 	if spec.Priority != nil {
@@ -144,11 +143,17 @@ func resources(list corev1.ResourceList) placement.Resources {
 		switch {
 		case name == corev1.ResourceCPU:
 			out[placement.CPU] = q.MilliValue()
-		case name == corev1.ResourceMemory, name == corev1.ResourcePods, name == corev1.ResourceEphemeralStorage, scalar(string(name)):
+		case counted(name):
 			out[string(name)] = q.Value()
 		}
 	}
 	return out
+}
+
+// counted reports whether the scheduler counts a resource.
+func counted(name corev1.ResourceName) bool {
+	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourcePods || name == corev1.ResourceEphemeralStorage ||
+		scalar(string(name))
 }
 
 func scalar(name string) bool {

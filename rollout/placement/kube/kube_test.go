@@ -183,3 +183,30 @@ func TestCluster(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, a.Count)
 }
+
+// TestShapeIsOfPodsNotOfTheTemplate: the API server gives pods what their template does not say.
+func TestShapeIsOfPodsNotOfTheTemplate(t *testing.T) {
+	tpl := parse[corev1.PodTemplateSpec](t, `
+spec:
+  hostNetwork: true
+  initContainers:
+  - {name: load, resources: {limits: {memory: 8Gi}}}
+  containers:
+  - {name: c, ports: [{containerPort: 8000}, {containerPort: 9000, hostPort: 9001}], resources: {requests: {cpu: 100m}, limits: {cpu: "2", nvidia.com/gpu: 2}}}
+`)
+	before := tpl.DeepCopy()
+	s, err := Shape("x", &tpl, nil)
+	require.NoError(t, err)
+	require.Equal(t, placement.Resources{"cpu": 100, "memory": 8 << 30, "nvidia.com/gpu": 2}, s.Requests)
+	require.Equal(t, []placement.HostPort{{Port: 8000}, {Port: 9001}}, s.HostPorts)
+	require.Equal(t, before, &tpl)
+
+	tpl = parse[corev1.PodTemplateSpec](t, `
+spec:
+  resources: {limits: {cpu: "4", memory: 4Gi, hugepages-2Mi: 8Mi}}
+  containers: [{name: c, resources: {requests: {cpu: "1", nvidia.com/gpu: 1}, limits: {nvidia.com/gpu: 1}}}]
+`)
+	s, err = Shape("x", &tpl, nil)
+	require.NoError(t, err)
+	require.Equal(t, placement.Resources{"cpu": 1000, "memory": 4 << 30, "hugepages-2Mi": 8 << 20, "nvidia.com/gpu": 1}, s.Requests)
+}
