@@ -369,7 +369,12 @@ func (d *decider) blocked(at Step) string {
 				d.say(d.now, "Inconclusive", fmt.Sprintf("step %s waits, it cannot be judged: %s", at.Name, v.Message))
 			}
 			return "inconclusive"
-		case Fail, NoResult:
+		case NoResult:
+			if d.Reason == "Inconclusive" && v.Key != "" {
+				d.say(d.now, "Judged", "step "+at.Name+" is judged now")
+			}
+			return "the judge"
+		case Fail:
 			return "the judge"
 		}
 	}
