@@ -168,7 +168,7 @@ func (d *decider) wantTemplate() string {
 		switch {
 		case d.o.Release, d.w.Replicas == 0:
 			want = d.From
-		case d.Queued != "" && !d.now.Before(d.NotBefore) && d.o.Versions[d.From].Ready >= d.w.Replicas:
+		case d.Queued != "" && !d.lost(d.Queued) && !d.now.Before(d.NotBefore) && d.o.Versions[d.From].Ready >= d.w.Replicas:
 			want = d.Queued
 		}
 	case Adopting, Planning, Restoring, Released, Gone:
@@ -289,7 +289,7 @@ func (d *decider) weightInForce() bool {
 	if !managed {
 		return true
 	}
-	return d.o.Weight != nil && *d.o.Weight-w.Weight < sameWeight && w.Weight-*d.o.Weight < sameWeight
+	return d.o.Weight != nil && d.o.Match == w.Match && *d.o.Weight-w.Weight < sameWeight && w.Weight-*d.o.Weight < sameWeight
 }
 
 // actions is the difference between what the state wants and what is observed.
