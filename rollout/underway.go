@@ -32,7 +32,7 @@ func (d *decider) released() bool {
 
 // conflicted goes back where others write to the router and the policy says so.
 func (d *decider) conflicted() bool {
-	if d.o.Conflict == "" || d.r.Policy.OnForeign != Stop {
+	if !d.routerIsTheirs() {
 		return false
 	}
 	d.abandon("ForeignWrite", "going back, since "+d.o.Conflict, "", d.To)

@@ -334,12 +334,15 @@ func (d *decider) yield() []Action {
 // patch is the write that is needed, if one is.
 func (d *decider) patch(weighed bool) (Patch, bool) {
 	p := Patch{d.want(), d.wantTemplate()}
-	if d.Phase == GoingBack && !weighed && d.now.Sub(d.Since) < routerPatience {
+	if d.Phase == GoingBack && !weighed && !d.routerIsTheirs() && d.now.Sub(d.Since) < routerPatience {
 		// Pods that still get traffic are not taken away yet.
 		return p, false
 	}
 	return p, d.Phase != Adopting && (p.Fields != d.w.Fields || p.Template != "")
 }
+
+// routerIsTheirs says that the router stays as others wrote it: no share of ours is waited for.
+func (d *decider) routerIsTheirs() bool { return d.o.Conflict != "" && d.r.Policy.OnForeign == Stop }
 
 func (d *decider) announce(out []Action) []Action {
 	for _, e := range d.Events {

@@ -29,11 +29,8 @@ type routed struct {
 // deployRouted makes a service of three light replicas, its Service and its HTTPRoute, and a gateway that takes each generation over.
 func deployRouted(t *testing.T) *routed {
 	t.Helper()
-	crds := filepath.Join(shared.source, "lab", "e2e", "testdata", "traffic.yaml")
-	for _, args := range [][]string{{"apply", "-f", crds}, {"wait", "--for=condition=Established", "--timeout=60s", "-f", crds}} {
-		_, err := shared.Cluster().Run(t.Context(), args...)
-		require.NoError(t, err)
-	}
+	install(t, filepath.Join(shared.source, "lab", "e2e", "testdata", "traffic.yaml"))
+	t.Parallel() // not before: all of them make the same CRDs
 	s := deployLight(t, 3, nil)
 	require.NoError(t, s.api.Create(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}, Spec: corev1.ServiceSpec{
 		Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(port)}},
@@ -47,6 +44,15 @@ func deployRouted(t *testing.T) *routed {
 	r := &routed{service: s, before: u.Object["spec"].(map[string]any)["rules"]}
 	gateway(t, s)
 	return r
+}
+
+// install makes CRDs, and waits until they are served.
+func install(t *testing.T, path string) {
+	t.Helper()
+	for _, args := range [][]string{{"apply", "-f", path}, {"wait", "--for=condition=Established", "--timeout=60s", "-f", path}} {
+		_, err := shared.Cluster().Run(t.Context(), args...)
+		require.NoError(t, err)
+	}
 }
 
 func routeOf(s *service) *unstructured.Unstructured {
@@ -144,7 +150,6 @@ func (r *routed) rested(rules any) {
 
 // A canary goes by requests with a header, then by weight; each is in force before the next, and at the end the route is its owner's.
 func TestRolloutRoute(t *testing.T) {
-	t.Parallel()
 	r := deployRouted(t)
 	r.controlled()
 	r.policy(`
@@ -217,7 +222,6 @@ func (r *routed) meddle() (rules any) {
 
 // A route that somebody else writes in mid-update is weighed again, from what they wrote, and that is what stays at the end.
 func TestRolloutRouteIsWrittenAgain(t *testing.T) {
-	t.Parallel()
 	r := deployRouted(t)
 	r.controlled()
 	p := r.weighted("Reassert")
@@ -242,7 +246,6 @@ func TestRolloutRouteIsWrittenAgain(t *testing.T) {
 
 // Or it ends the update, and stays as they wrote it. A command of a person that was obeyed before is not obeyed again.
 func TestRolloutRouteStops(t *testing.T) {
-	t.Parallel()
 	r := deployRouted(t)
 	c := newController(t, r.setup())
 	run(t, always(c))

@@ -39,9 +39,15 @@ func (s *service) updateLight(name string) {
 	s.t.Helper()
 	template := s.template(version{name: name})
 	light(&template)
+	s.apply(template)
+}
+
+// apply writes another template.
+func (s *service) apply(template corev1.PodTemplateSpec) {
+	s.t.Helper()
 	raw, err := json.Marshal(map[string]any{"spec": map[string]any{"template": template}})
 	require.NoError(s.t, err)
-	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "chat"}}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
 	require.NoError(s.t, s.api.Patch(s.t.Context(), d, client.RawPatch(types.MergePatchType, raw), client.FieldOwner("a-person")))
 }
 
@@ -132,9 +138,14 @@ func TestRolloutQueuedTemplateIsKept(t *testing.T) {
 	s.updateLight("v2")
 	s.settled()
 	s.updateLight("v3")
-	s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) {
-		require.Contains(t, p.Status.Message, "waits for its turn", "%s", told(p))
+	ctx := t.Context()
+	eventually(t, enough, func(t require.TestingT) {
+		var d appsv1.Deployment
+		require.NoError(t, s.api.Get(ctx, key(s.namespace, name), &d))
+		require.Equal(t, "registry.example/chat:v2", d.Spec.Template.Spec.Containers[0].Image)
+		require.Len(t, s.kept(t), 1)
 	})
+	s.replicaSets(2)
 	s.command("1", "Promote")
 	s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) {
 		require.NotNil(t, p.Status.Update, "%s", told(p))
@@ -144,7 +155,15 @@ func TestRolloutQueuedTemplateIsKept(t *testing.T) {
 	s.command("2", "Promote")
 	s.outcome(s.completed("v3"), "Completed", "Completed")
 	s.serves("v3", 2)
+	require.Empty(t, s.kept(t))
 	s.remove()
+}
+
+// kept are the templates that are kept for the Deployment.
+func (s *service) kept(t require.TestingT) []appsv1.ControllerRevision {
+	var list appsv1.ControllerRevisionList
+	require.NoError(t, s.api.List(s.t.Context(), &list, client.InNamespace(s.namespace)))
+	return list.Items
 }
 
 // replicaSets waits until the Deployment has so many.
