@@ -155,6 +155,8 @@ func (d *decider) rest() {
 	switch t := d.w.Template; {
 	case (t == d.From || t == d.Failed) && d.strays() > 0:
 		d.abandon("NotPassed", plural(d.strays(), "replica")+" of versions that were not passed, after somebody let them roll", d.Queued, d.Failed)
+	case t == d.From && d.lost(d.Queued):
+		d.say(d.now, "VersionLost", d.isLost(d.Queued)+", for which it waited: apply its template again")
 	case t == d.From:
 	case t == d.Failed:
 		d.say(d.now, "NotRetried", "version "+t+" was gone back from: change the template, or retry")
@@ -284,6 +286,12 @@ func (d *decider) returning() {
 		// A template newer than the one that is being left: it waits for its turn.
 		d.Queued, d.NotBefore, d.To = t, d.now, t
 	}
+	if d.w.Template != d.From && d.lost(d.From) {
+		d.say(d.now, "VersionLost", d.isLost(d.From)+" to be gone back to: what the workload has stays")
+		d.Previous, d.From, d.To, d.Queued, d.Failed, d.Schedule = "", d.w.Template, "", "", "", nil
+		d.enter(Restoring, d.now)
+		return
+	}
 	if d.w.Template != d.From || !d.w.Synced {
 		return
 	}
@@ -344,7 +352,12 @@ func (d *decider) undo(running bool, by string) {
 	switch {
 	case running:
 		d.abandon("Undone", "undone by "+by, "", d.To)
-	case d.Phase == Resting && d.Previous != "":
+	case d.Phase != Resting:
+	case d.Previous == "":
+		d.say(d.now, "NothingToUndo", "no version before "+d.From+" is known")
+	case d.lost(d.Previous):
+		d.say(d.now, "VersionLost", d.isLost(d.Previous)+": apply its template instead")
+	default:
 		d.Queued, d.Failed, d.NotBefore = d.Previous, "", d.now
 	}
 }
@@ -353,9 +366,20 @@ func (d *decider) undo(running bool, by string) {
 func (d *decider) retry() {
 	switch {
 	case d.Phase != Resting:
+	case d.Failed != "" && d.Failed != d.w.Template && d.lost(d.Failed):
+		d.say(d.now, "VersionLost", d.isLost(d.Failed)+": apply its template, and retry")
 	case d.Failed != "":
 		d.Queued, d.Failed, d.NotBefore = d.Failed, "", d.now
 	case d.Queued != "":
 		d.NotBefore = d.now
 	}
+}
+
+// lost says that nobody keeps a template any more.
+func (d *decider) lost(template string) bool {
+	return template != "" && slices.Contains(d.o.Lost, template)
+}
+
+func (d *decider) isLost(template string) string {
+	return "no ReplicaSet or ControllerRevision has version " + template + " any more (revisionHistoryLimit)"
 }

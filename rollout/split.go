@@ -148,7 +148,10 @@ func (r *Request) canarySteps(p *pool, keep int) ([]Step, *shortfall) {
 			return nil, short(NoCapacity, "at %s %d old replicas are left, and instant return needs %d", c.name(), at.Old, keep)
 		}
 		at.Name, at.Gates, at.Judged, at.Match, at.Share = c.name(), c.Gates, !c.Unjudged, c.Match, c.Percent/100
-		if c.Weight > 0 {
+		switch {
+		case c.Match != "":
+			at.Weight = 0 // only what matches goes to the new version
+		case c.Weight > 0:
 			at.Weight = c.Weight / 100
 		}
 		steps = append(steps, at)
@@ -198,7 +201,7 @@ func (r *Request) weights(steps []Step, makespan time.Duration) *shortfall {
 		demand = r.Demand.Peak(r.Now, r.Now.Add(makespan))
 	}
 	for _, s := range steps {
-		if !s.Held || s.Match != "" || s.Weight == Matched(s.New, s.Old) {
+		if !s.Held || s.Match == "" && s.Weight == Matched(s.New, s.Old) {
 			continue
 		}
 		if got, can := s.Weight*demand, float64(s.New)*r.Service.Capacity; got > can*(1+1e-9) {

@@ -117,6 +117,8 @@ type Observation struct {
 	// Weight is the share of traffic of the new version that is in force, as read back; nil where no router is configured or
 	// it did not answer.
 	Weight *float64 `json:"weight,omitempty"`
+	// Match is which requests go to the new version besides that share, in the words of Step.Match; it is in force where Weight is.
+	Match string `json:"match,omitempty"`
 	// Stable is the template that routers and records have as the stable one.
 	Stable  string             `json:"stable,omitempty"`
 	Verdict Verdict            `json:"verdict,omitzero"`
@@ -124,6 +126,11 @@ type Observation struct {
 	// Wait is why Admit does not let the schedule start yet; "" where it does.
 	Wait    string  `json:"wait,omitempty"`
 	Command Command `json:"command,omitzero"`
+	// Conflict is what others wrote to the router's objects in the middle of the update, "" where nothing.
+	Conflict string `json:"conflict,omitempty"`
+	// Lost are those of the state's templates that the workload cannot be given again, since nobody keeps them any more: their
+	// ReplicaSets or ControllerRevisions are gone (revisionHistoryLimit).
+	Lost []string `json:"lost,omitempty"`
 	// Release says that the policy is being removed.
 	Release bool `json:"release,omitempty"`
 	// Announced is the Seq of the last Event that the caller has published.

@@ -9,7 +9,7 @@ import (
 // underway decides in the middle of a rollout: first what ends it, then what holds it up, then what takes it on. The order is
 // that of harm: a workload that is scaled to nothing, a template that is not ours, users whom the old version lacks GPUs for.
 func (d *decider) underway() {
-	for _, check := range []func() bool{d.released, d.template, d.scaled, d.liveLoad, d.failing, d.mix} {
+	for _, check := range []func() bool{d.released, d.conflicted, d.template, d.scaled, d.liveLoad, d.failing, d.mix} {
 		if check() {
 			return
 		}
@@ -29,6 +29,15 @@ func (d *decider) released() bool {
 		d.abandon("PolicyRemoved", "the policy was removed in the middle of the rollout: back to what was judged", "", "")
 	}
 	return d.o.Release
+}
+
+// conflicted goes back where others write to the router and the policy says so.
+func (d *decider) conflicted() bool {
+	if !d.routerIsTheirs() {
+		return false
+	}
+	d.abandon("ForeignWrite", "going back, since "+d.o.Conflict, "", d.To)
+	return true
 }
 
 // template looks at whether somebody changed the template.

@@ -168,7 +168,7 @@ func (d *decider) wantTemplate() string {
 		switch {
 		case d.o.Release, d.w.Replicas == 0:
 			want = d.From
-		case d.Queued != "" && !d.now.Before(d.NotBefore) && d.o.Versions[d.From].Ready >= d.w.Replicas:
+		case d.Queued != "" && !d.lost(d.Queued) && !d.now.Before(d.NotBefore) && d.o.Versions[d.From].Ready >= d.w.Replicas:
 			want = d.Queued
 		}
 	case Adopting, Planning, Restoring, Released, Gone:
@@ -289,7 +289,7 @@ func (d *decider) weightInForce() bool {
 	if !managed {
 		return true
 	}
-	return d.o.Weight != nil && *d.o.Weight-w.Weight < sameWeight && w.Weight-*d.o.Weight < sameWeight
+	return d.o.Weight != nil && d.o.Match == w.Match && *d.o.Weight-w.Weight < sameWeight && w.Weight-*d.o.Weight < sameWeight
 }
 
 // actions is the difference between what the state wants and what is observed.
@@ -334,12 +334,15 @@ func (d *decider) yield() []Action {
 // patch is the write that is needed, if one is.
 func (d *decider) patch(weighed bool) (Patch, bool) {
 	p := Patch{d.want(), d.wantTemplate()}
-	if d.Phase == GoingBack && !weighed && d.now.Sub(d.Since) < routerPatience {
+	if d.Phase == GoingBack && !weighed && !d.routerIsTheirs() && d.now.Sub(d.Since) < routerPatience {
 		// Pods that still get traffic are not taken away yet.
 		return p, false
 	}
 	return p, d.Phase != Adopting && (p.Fields != d.w.Fields || p.Template != "")
 }
+
+// routerIsTheirs says that the router stays as others wrote it: no share of ours is waited for.
+func (d *decider) routerIsTheirs() bool { return d.o.Conflict != "" && d.r.Policy.OnForeign == Stop }
 
 func (d *decider) announce(out []Action) []Action {
 	for _, e := range d.Events {

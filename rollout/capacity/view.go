@@ -176,6 +176,18 @@ func deviceOf(requests placement.Resources) string {
 	return best
 }
 
+// GPUs are those that one pod of a template asks for, of the resource that Look would count. Nil, and what cannot be read, has none.
+func GPUs(t *corev1.PodTemplateSpec) int {
+	if t == nil {
+		return 0
+	}
+	shape, err := shapeOf(Need{Template: t})
+	if err != nil {
+		return 0
+	}
+	return int(shape.Requests[deviceOf(shape.Requests)])
+}
+
 // extended reports whether a resource is one that device plugins and administrators bring.
 func extended(name string) bool {
 	domain, _, found := strings.Cut(name, "/")

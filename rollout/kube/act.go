@@ -18,11 +18,20 @@ func (l *look) act(ctx context.Context) error {
 	if l.weighs() {
 		l.record.Notes.Traffic = l.traffic().DeepCopy()
 	}
+	keep, err := l.keeps(ctx)
+	if err != nil {
+		return err
+	}
 	ensure, hold := l.provisions(), l.guards()
 	l.record.Notes.Ensured = l.record.Notes.Ensured || ensure
 	l.record.Notes.Held = l.record.Notes.Held || hold
 	if err := l.c.save(ctx, l.p, l.record); err != nil {
 		return err
+	}
+	if keep {
+		if err := l.c.opts.Planner.Workloads.Keep(ctx, l.seen); err != nil {
+			return err
+		}
 	}
 	var late []error // what must not keep the rest from being done
 	if l.record.Notes.Ensured {
@@ -38,12 +47,42 @@ func (l *look) act(ctx context.Context) error {
 	}
 	late = append(late, l.unblock(ctx))
 	late = append(late, l.unguard(ctx))
+	late = append(late, l.forget(ctx))
 	late = append(late, l.rest(ctx))
 	l.pace()
 	if err := l.c.save(ctx, l.p, l.record); err != nil {
 		return err
 	}
 	return errors.Join(late...)
+}
+
+// keeps says that the template which waits for its turn is about to be written over, and nothing else has it. It is noted, instead of
+// one that waited before.
+func (l *look) keeps(ctx context.Context) (bool, error) {
+	n, q := &l.record.Notes, l.record.State.Queued
+	if q == "" || !l.seen.Fleeting(q) {
+		return false, nil
+	}
+	if n.Kept != "" && n.Kept != q {
+		if err := l.c.opts.Planner.Workloads.Forget(ctx, l.ref(), n.Kept); err != nil {
+			return false, err
+		}
+	}
+	n.Kept = q
+	return true, nil
+}
+
+// forget drops a template that was kept, once something else has it or it is not waited for any more.
+func (l *look) forget(ctx context.Context) error {
+	s, n := &l.record.State, &l.record.Notes
+	if n.Kept == "" || active(s.Phase) && (n.Kept == s.Queued || n.Kept == s.To) && l.hash(n.Kept) == "" {
+		return nil
+	}
+	if err := l.c.opts.Planner.Workloads.Forget(ctx, l.ref(), n.Kept); err != nil {
+		return err
+	}
+	n.Kept = ""
+	return nil
 }
 
 // pace is when the next look is due.

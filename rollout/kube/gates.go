@@ -33,9 +33,9 @@ func (l *look) ask(ctx context.Context, step *rollout.Step) map[string]rollout.V
 		if hook, ok := hooks[g.Name]; ok && !decided && l.now.Sub(last.at) >= askInterval {
 			last = answer{l.now, l.c.opts.Planner.Evidence.Ask(ctx, hook, l.question(g.Name, step, key))}
 			last.verdict.Key = key
-			if m := last.verdict.Message; m != "" && last.verdict.Result != rollout.Pass {
-				l.messages = append(l.messages, "gate "+g.Name+": "+m)
-			}
+		}
+		if m := last.verdict.Message; m != "" && last.verdict.Result != rollout.Pass {
+			l.messages = append(l.messages, "gate "+g.Name+": "+m)
 		}
 		l.e.asked[g.Name] = last
 		out[g.Name] = last.verdict

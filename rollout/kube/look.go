@@ -129,6 +129,11 @@ func (l *look) run(ctx context.Context) (done bool, err error) {
 	if l.seen, err = l.c.opts.Planner.Workloads.Read(ctx, l.ref()); err != nil {
 		return false, err
 	}
+	if kept := l.record.Notes.Kept; kept != "" {
+		if err := l.c.opts.Planner.Workloads.Recall(ctx, l.seen, kept); err != nil {
+			return false, err
+		}
+	}
 	l.versions = l.seen.Core()
 	if l.seen.Workload == nil {
 		if l.releasing && l.before.Phase == rollout.Adopting {
@@ -256,7 +261,7 @@ func (l *look) finalizer(ctx context.Context) error {
 // over ends a policy that is deleted and holds nothing any more, and a record that is about another workload now.
 func (l *look) over(ctx context.Context) (bool, error) {
 	n := &l.record.Notes
-	if !l.releasing || active(l.record.State.Phase) || l.record.Stable != "" || n.Held || n.Ensured {
+	if !l.releasing || active(l.record.State.Phase) || l.record.Stable != "" || n.Held || n.Ensured || n.Kept != "" {
 		return false, nil
 	}
 	if l.p.DeletionTimestamp != nil {

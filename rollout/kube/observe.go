@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -19,14 +20,22 @@ import (
 // observe is what there is now, as rollout.Next takes it.
 func (l *look) observe(ctx context.Context) rollout.Observation {
 	o := rollout.Observation{
-		Workload: l.seen.Workload, Versions: l.versions, Weight: l.weight, Stable: l.record.Stable,
+		Workload: l.seen.Workload, Versions: l.versions, Weight: l.weight, Match: l.match(), Stable: l.record.Stable,
 		Command: l.command(), Release: l.releasing, Announced: l.record.Notes.Announced,
 	}
 	if st := l.p.Status.Stable; l.before.Phase == rollout.Adopting && o.Stable == "" && st != nil {
 		o.Stable = st.ID // the record is lost, and what was said of it is not
 	}
-	if conflict := (*route.ConflictError)(nil); errors.As(l.routed, &conflict) && l.rules.OnForeign == rollout.Stop && l.underWay() {
-		o.Command = rollout.Command{ID: "conflict-" + l.before.Key(), Kind: rollout.Abort, By: "onForeignWrite Stop, since " + conflict.Error()}
+	if conflict := (*route.ConflictError)(nil); errors.As(l.routed, &conflict) {
+		o.Conflict = conflict.Error()
+	}
+	if l.seen.Workload != nil {
+		s := &l.before
+		for _, id := range []string{s.From, s.Previous, s.Failed, s.Queued} {
+			if id != "" && !l.seen.Keeps(id) {
+				o.Lost = append(o.Lost, id)
+			}
+		}
 	}
 	step := l.step()
 	if l.before.Phase != rollout.Settled || step == nil || l.seen.Workload == nil {
@@ -166,6 +175,18 @@ func (l *look) share() *float64 {
 		return nil
 	}
 	return &share
+}
+
+// match is which requests go to the new version besides its share, by the split in force.
+func (l *look) match() string {
+	if l.weight == nil {
+		return ""
+	}
+	texts := make([]string, len(l.split.Matches))
+	for i, m := range l.split.Matches {
+		texts[i] = m.String()
+	}
+	return strings.Join(texts, " or ")
 }
 
 // hash is what the pods of a template carry, "" before there are any.

@@ -85,7 +85,7 @@ func (p *Planner) outline(policy *v1alpha1.RolloutPolicy, rules rollout.Policy, 
 	b.Request = rollout.Request{
 		Now: now, Policy: rules, Demand: rollout.Forecast{Missing: "it was not asked for"},
 		Service: rollout.Service{
-			Kind: seen.Kind, Replicas: seen.Workload.Replicas, GPUs: gpusOf(seen.Template), Capacity: 1,
+			Kind: seen.Kind, Replicas: seen.Workload.Replicas, GPUs: capacity.GPUs(seen.Template), Capacity: 1,
 			Drain: seen.Drain(), Serial: seen.Serial(), Router: policy.Spec.Traffic != nil,
 		},
 	}
@@ -180,18 +180,4 @@ func (b *Basis) reports(r *capacity.Report) {
 // need is the room that an update of the basis' workload could use: as much again as it has.
 func (b *Basis) need() capacity.Need {
 	return capacity.Need{Namespace: b.Seen.Namespace, Template: b.Seen.Template, Most: b.Request.Service.Replicas}
-}
-
-// gpusOf are the units of all GPU resources that one pod asks for, before capacity has told which they are.
-func gpusOf(t *corev1.PodTemplateSpec) int {
-	n := int64(0)
-	if t == nil {
-		return 0
-	}
-	for i := range t.Spec.Containers {
-		if q, ok := t.Spec.Containers[i].Resources.Limits["nvidia.com/gpu"]; ok {
-			n += q.Value()
-		}
-	}
-	return int(min(n, math.MaxInt32))
 }

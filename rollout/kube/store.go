@@ -54,6 +54,8 @@ type notes struct {
 	// Traffic is what the router is of that was set and not put back yet; Reasserted counts how often it was, in this update.
 	Traffic    *v1alpha1.TrafficRouting `json:"traffic,omitempty"`
 	Reasserted int                      `json:"reasserted,omitempty"`
+	// Kept is a template that waits for its turn, and that Workloads.Keep keeps meanwhile.
+	Kept string `json:"kept,omitempty"`
 	// Resource is that of the GPUs which the present update takes.
 	Resource string `json:"resource,omitempty"`
 	// Target is the workload that all this is about, Rules what the policy last said that made sense.

@@ -49,8 +49,9 @@ type World struct {
 	Behavior map[string]Behavior
 	Default  Behavior
 
-	// Weight is the router's share for the new version, Stable what routers and records have as stable.
+	// Weight is the router's share for the new version, Match what goes to it besides, Stable what routers and records have as stable.
 	Weight  float64
+	Match   string
 	Stable  string
 	Deleted bool
 	Writers map[string]string
@@ -325,13 +326,13 @@ func (w *World) Apply(a rollout.Action) {
 			clear(w.Writers)
 		}
 	case rollout.SetWeight:
-		w.Weight = a.Weight
+		w.Weight, w.Match = a.Weight, a.Match
 	case rollout.Finish:
-		w.Stable, w.Weight = a.Stable, 0
+		w.Stable, w.Weight, w.Match = a.Stable, 0, ""
 	case rollout.Yield:
 		w.yield(a.Template)
 	case rollout.Clean:
-		w.Stable, w.Weight = "", 0
+		w.Stable, w.Weight, w.Match = "", 0, ""
 	}
 }
 
@@ -366,7 +367,7 @@ func (w *World) Observe(router bool) rollout.Observation {
 	o := rollout.Observation{Versions: map[string]rollout.Version{}, Stable: w.Stable}
 	if router {
 		weight := w.Weight
-		o.Weight = &weight
+		o.Weight, o.Match = &weight, w.Match
 	}
 	if w.Deleted {
 		return o

@@ -44,13 +44,18 @@ func (s *Seen) patched(p rollout.Patch) (*unstructured.Unstructured, error) {
 		return nil, fmt.Errorf("cannot write %s: %w", s.Ref, err)
 	}
 	if p.Template != "" && p.Template != s.Workload.Template {
-		v, ok := s.Versions[p.Template]
-		if !ok || v.raw == nil {
+		if !s.Keeps(p.Template) {
 			return nil, fmt.Errorf("cannot write %s: no ReplicaSet or ControllerRevision has template %s any more", s.Ref, p.Template)
 		}
-		spec["template"] = clean(v.raw)
+		spec["template"] = clean(s.Versions[p.Template].raw)
 	}
 	return u, nil
+}
+
+// Keeps says whether the workload can be given a template: it has it, or a ReplicaSet or a ControllerRevision does.
+func (s *Seen) Keeps(template string) bool {
+	v, ok := s.Versions[template]
+	return ok && v.raw != nil
 }
 
 // Unblock deletes the pods that keep a StatefulSet from being updated: with podManagementPolicy OrderedReady (the default) its
