@@ -195,27 +195,37 @@ func (d *decider) others(than string) int {
 // planning waits for a schedule that can start.
 func (d *decider) planning() {
 	d.Mixed = d.strays() > 0
+	if !d.dropped() {
+		d.start()
+	}
+}
+
+// dropped ends the planning of a version that is not to be rolled out any more, or not yet.
+func (d *decider) dropped() bool {
 	switch {
 	case d.o.Release:
 		d.abandon("PolicyRemoved", "the policy was removed before the new version was planned", "", "")
-		return
 	case d.w.Template == d.From && d.Mixed:
 		d.abandon("Undone", "the template is the stable one again", "", "")
-		return
 	case d.w.Template == d.From:
 		d.enter(Restoring, d.now)
 		d.say(d.now, "Undone", "the template is the stable one again")
-		return
 	case d.w.Template != d.To:
 		d.To = d.w.Template
+		return false
 	case d.w.Replicas == 0:
 		d.abandon("ScaledToZero", "there are no replicas: the new version waits until there are", d.To, "")
-		return
 	case d.r.Service.Kind == StatefulSet && d.strays() > d.o.Versions[d.To].Replicas:
 		d.abandon("Restarted", "pods of a third version are left: first back to what was judged", d.To, "")
 		d.NotBefore = d.now
-		return
+	default:
+		return false
 	}
+	return true
+}
+
+// start begins where there is a plan, and says what it waits for where there is none.
+func (d *decider) start() {
 	s, refusal := Plan(d.untried())
 	switch {
 	case refusal != nil && d.Mixed:

@@ -46,25 +46,26 @@ func (d *decider) template() bool {
 	case t == d.To || t == d.Queued && d.Queued != "":
 		return false
 	case t == d.From:
-		d.abandon("Undone", "the template is the stable one again"+d.by("template"), "", "")
+		d.abandon("Undone", "the template is the stable one again"+d.author(), "", "")
 	case d.r.Policy.OnNewTemplate == Queue:
 		d.Queued, d.NotBefore = t, d.now
-		d.say(d.now, "Queued", "version "+t+" waits for its turn"+d.by("template"))
+		d.say(d.now, "Queued", "version "+t+" waits for its turn"+d.author())
 		return false
 	case d.r.Service.Kind == StatefulSet:
 		// Ordinals that have the version before stay so below a partition for the newest: they are given back first.
-		d.abandon("Restarted", fmt.Sprintf("version %s replaces %s%s: first back to what was judged", t, d.To, d.by("template")), t, "")
+		d.abandon("Restarted", fmt.Sprintf("version %s replaces %s%s: first back to what was judged", t, d.To, d.author()), t, "")
 		d.NotBefore = d.now
 	default:
-		d.say(d.now, "Restarted", fmt.Sprintf("version %s replaces %s%s: the rollout begins anew", t, d.To, d.by("template")))
+		d.say(d.now, "Restarted", fmt.Sprintf("version %s replaces %s%s: the rollout begins anew", t, d.To, d.author()))
 		d.To, d.Schedule, d.Step, d.Mixed, d.Passed = t, nil, 0, true, false
 		d.enter(Planning, d.now)
 	}
 	return true
 }
 
-func (d *decider) by(field string) string {
-	if w := d.w.Writers[field]; w != "" {
+// author names who wrote the template, where that is known.
+func (d *decider) author() string {
+	if w := d.w.Writers["template"]; w != "" {
 		return " (written by " + w + ")"
 	}
 	return ""
@@ -267,15 +268,13 @@ func (d *decider) sameStep(next *Schedule, replicas int) int {
 // mix looks at whether a held step is, or can still be, at its mix. Scaling and other people's writes move it.
 func (d *decider) mix() bool {
 	at, old, fresh := d.step(), d.o.Versions[d.From].Replicas, d.o.Versions[d.To].Replicas
-	if !at.Held || !d.w.Synced || d.Phase == Moving && d.w.Fields != d.want() {
+	if !at.Held || !d.w.Synced || d.Phase == Moving && (d.w.Fields != d.want() || d.replacing(old, fresh)) {
 		return false
 	}
 	switch {
 	case !d.passable(at, old, fresh):
 		d.abandon("MixLost", fmt.Sprintf("%d old and %d new replicas instead of %d and %d: more of the new version than was passed", old, fresh, at.Old, at.New), d.To, "")
 		return true
-	case d.r.Service.Kind == StatefulSet && old+fresh < d.w.Replicas && d.Phase == Moving:
-		return false // pods end and come again
 	case fresh >= at.New && old <= at.Old && (old != at.Old || fresh != at.New) && d.o.Versions[d.To].Ready == fresh:
 		// The Deployment controller is done and the mix another: scaling in proportion rounds, or somebody let it roll.
 		return d.remain(old, fresh)
@@ -286,6 +285,11 @@ func (d *decider) mix() bool {
 		return true
 	}
 	return false
+}
+
+// replacing says that a StatefulSet's pods end and come again.
+func (d *decider) replacing(old, fresh int) bool {
+	return d.r.Service.Kind == StatefulSet && old+fresh < d.w.Replicas && d.passable(d.step(), old, fresh)
 }
 
 // remain looks at whether a mix suffices that a hold cannot leave: it neither takes back new replicas nor gives back old ones.

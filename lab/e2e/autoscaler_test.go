@@ -222,7 +222,11 @@ func TestAutoscalerHoldOfAnySpec(t *testing.T) {
 	hpas := shared.Client.AutoscalingV2().HorizontalPodAutoscalers(namespace)
 	rules := autoscalingv2.HPAScalingRules{SelectPolicy: new(autoscalingv2.MinChangePolicySelect), Tolerance: new(resource.MustParse("0.05"))}
 	for i, behavior := range []*autoscalingv2.HorizontalPodAutoscalerBehavior{
-		nil, {}, {ScaleUp: &rules}, {ScaleDown: &rules}, {ScaleUp: &rules, ScaleDown: &rules},
+		nil,
+		{},
+		{ScaleUp: &rules},
+		{ScaleDown: &rules},
+		{ScaleUp: &rules, ScaleDown: &rules},
 		{ScaleDown: &autoscalingv2.HPAScalingRules{Policies: []autoscalingv2.HPAScalingPolicy{{Type: autoscalingv2.PodsScalingPolicy, Value: 1, PeriodSeconds: 60}}}},
 		{ScaleUp: &autoscalingv2.HPAScalingRules{Tolerance: new(resource.MustParse("0"))}},
 	} {

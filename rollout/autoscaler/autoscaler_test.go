@@ -22,7 +22,7 @@ func TestHold(t *testing.T) {
 	f := func(spec string, floor int, wantMin int64, wantGuard Guard) {
 		t.Helper()
 		s := newServer(t, hpa(t, "h", spec))
-		before := s.get(t, "h")
+		before := s.get(t)
 		c := s.client()
 		for range 3 {
 			g, err := c.Hold(t.Context(), chat, floor)
@@ -31,7 +31,7 @@ func TestHold(t *testing.T) {
 		}
 		assert.Equal(t, 1, s.writes, "held once")
 		assert.Equal(t, 1, s.dry)
-		during := s.get(t, "h")
+		during := s.get(t)
 		assert.Equal(t, wantMin, specOf(during)[fieldMin])
 		assert.True(t, hasTolerances(pick(specOf(during))))
 		assert.Equal(t, []string{Annotation}, ours(during))
@@ -39,7 +39,7 @@ func TestHold(t *testing.T) {
 			require.NoError(t, c.Release(t.Context(), chat))
 		}
 		assert.Equal(t, 2, s.writes, "released once")
-		after := s.get(t, "h")
+		after := s.get(t)
 		after.SetResourceVersion(before.GetResourceVersion())
 		if len(after.GetAnnotations()) == 0 {
 			after.SetAnnotations(nil)
@@ -67,7 +67,7 @@ func TestHoldKeepsTolerances(t *testing.T) {
 		s := newServer(t, hpa(t, "h", `{minReplicas: 2, maxReplicas: 9, behavior: {scaleUp: {tolerance: 50m}}, metrics: `+metrics+`}`))
 		_, err := s.client().Hold(t.Context(), chat, 8)
 		require.NoError(t, err)
-		during := specOf(s.get(t, "h"))
+		during := specOf(s.get(t))
 		assert.EqualValues(t, 8, during[fieldMin])
 		assert.Equal(t, "50m", inner(inner(during, fieldBehavior), "scaleUp")["tolerance"], metrics)
 	}
@@ -84,14 +84,14 @@ func TestHoldWithoutTolerance(t *testing.T) {
 	}
 	assert.Equal(t, 2, s.dry, "with and without")
 	assert.Equal(t, 1, s.writes)
-	during := specOf(s.get(t, "h"))
+	during := specOf(s.get(t))
 	assert.EqualValues(t, 8, during[fieldMin])
 	assert.NotContains(t, during, fieldBehavior)
 	_, err := s.client().Hold(t.Context(), chat, 7)
 	require.NoError(t, err)
 	assert.Equal(t, 3, s.dry, "another floor, but no tolerance")
 	require.NoError(t, s.client().Release(t.Context(), chat))
-	assert.EqualValues(t, 2, specOf(s.get(t, "h"))[fieldMin])
+	assert.EqualValues(t, 2, specOf(s.get(t))[fieldMin])
 }
 
 // TestHoldFollowsTheOwner: what the owner writes in the middle counts from then on, and stays.
@@ -102,7 +102,7 @@ func TestHoldFollowsTheOwner(t *testing.T) {
 		g, err := s.client().Hold(t.Context(), chat, floor)
 		require.NoError(t, err)
 		assert.Equal(t, lowest, g.Min)
-		assert.Equal(t, wantMin, specOf(s.get(t, "h"))[fieldMin])
+		assert.Equal(t, wantMin, specOf(s.get(t))[fieldMin])
 	}
 	hold(8, 2, 8)
 	hold(6, 2, 6)
@@ -114,9 +114,9 @@ func TestHoldFollowsTheOwner(t *testing.T) {
 		inner(inner(specOf(u), fieldBehavior), "scaleDown")["tolerance"] = "200m"
 	}))
 	hold(8, 7, 8)
-	assert.True(t, hasTolerances(pick(specOf(s.get(t, "h")))))
+	assert.True(t, hasTolerances(pick(specOf(s.get(t)))))
 	require.NoError(t, s.client().Release(t.Context(), chat))
-	after := specOf(s.get(t, "h"))
+	after := specOf(s.get(t))
 	assert.EqualValues(t, 7, after[fieldMin])
 	down := inner(inner(after, fieldBehavior), "scaleDown")
 	assert.Equal(t, "200m", down["tolerance"])
@@ -160,7 +160,7 @@ func TestHoldIsUndoneWhereItNoLongerBelongs(t *testing.T) {
 	g, err := s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
 	assert.Equal(t, Guard{}, g)
-	after := s.get(t, "h")
+	after := s.get(t)
 	assert.EqualValues(t, 2, specOf(after)[fieldMin])
 	assert.Empty(t, ours(after))
 
@@ -173,7 +173,7 @@ func TestHoldIsUndoneWhereItNoLongerBelongs(t *testing.T) {
 	_, err = s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
 	require.NoError(t, s.client().Release(t.Context(), chat))
-	assert.EqualValues(t, 2, specOf(s.get(t, "h"))[fieldMin])
+	assert.EqualValues(t, 2, specOf(s.get(t))[fieldMin])
 }
 
 func scalePolicy() *v1alpha1.ScalePolicy {
@@ -186,27 +186,27 @@ func scalePolicy() *v1alpha1.ScalePolicy {
 func TestHoldOfAScalePolicy(t *testing.T) {
 	h := owned(hpa(t, "h", `{minReplicas: 8, maxReplicas: 9}`), v1alpha1.GroupVersion().String(), v1alpha1.KindScalePolicy, "policy")
 	s := newServer(t, h, scalePolicy())
-	before := specOf(s.get(t, "h"))
+	before := specOf(s.get(t))
 	for range 2 {
 		g, err := s.client().Hold(t.Context(), chat, 8)
 		require.NoError(t, err)
 		assert.Equal(t, Guard{Name: "h", Min: 2, Max: 9}, g)
 	}
 	assert.Equal(t, 1, s.writes)
-	assert.Equal(t, "8", s.get(t, "h").GetAnnotations()[v1alpha1.AnnotationRolloutFloor])
+	assert.Equal(t, "8", s.get(t).GetAnnotations()[v1alpha1.AnnotationRolloutFloor])
 	_, err := s.client().Hold(t.Context(), chat, 5)
 	require.NoError(t, err)
-	assert.Equal(t, "5", s.get(t, "h").GetAnnotations()[v1alpha1.AnnotationRolloutFloor])
+	assert.Equal(t, "5", s.get(t).GetAnnotations()[v1alpha1.AnnotationRolloutFloor])
 	require.NoError(t, s.client().Release(t.Context(), chat))
-	assert.Empty(t, ours(s.get(t, "h")))
-	assert.Equal(t, before, specOf(s.get(t, "h")))
+	assert.Empty(t, ours(s.get(t)))
+	assert.Equal(t, before, specOf(s.get(t)))
 }
 
 // TestScalePolicyTakesOver: a ScalePolicy that adopts an HPA in the middle of an update, and lets go of it, gives back what its owner
 // wrote, and not what was held.
 func TestScalePolicyTakesOver(t *testing.T) {
 	s := newServer(t, hpa(t, "h", plainSpec), scalePolicy())
-	before := specOf(s.get(t, "h"))
+	before := specOf(s.get(t))
 	_, err := s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
 	adopt := func(u *unstructured.Unstructured) {
@@ -227,14 +227,14 @@ func TestScalePolicyTakesOver(t *testing.T) {
 		u.SetOwnerReferences(nil)
 	}
 	require.True(t, s.change(t, letGo))
-	assert.Equal(t, before, specOf(s.get(t, "h")))
-	assert.Equal(t, []string{v1alpha1.AnnotationRolloutFloor, Annotation}, ours(s.get(t, "h")), "until the next look")
+	assert.Equal(t, before, specOf(s.get(t)))
+	assert.Equal(t, []string{v1alpha1.AnnotationRolloutFloor, Annotation}, ours(s.get(t)), "until the next look")
 	_, err = s.client().Hold(t.Context(), chat, 8)
 	require.NoError(t, err)
-	assert.EqualValues(t, 8, specOf(s.get(t, "h"))[fieldMin])
-	assert.Equal(t, []string{Annotation}, ours(s.get(t, "h")))
+	assert.EqualValues(t, 8, specOf(s.get(t))[fieldMin])
+	assert.Equal(t, []string{Annotation}, ours(s.get(t)))
 	require.NoError(t, s.client().Release(t.Context(), chat))
-	assert.Equal(t, before, specOf(s.get(t, "h")))
+	assert.Equal(t, before, specOf(s.get(t)))
 
 	// The same, with the update's end between.
 	_, err = s.client().Hold(t.Context(), chat, 8)
@@ -242,19 +242,19 @@ func TestScalePolicyTakesOver(t *testing.T) {
 	require.True(t, s.change(t, adopt))
 	require.NoError(t, s.client().Release(t.Context(), chat))
 	require.True(t, s.change(t, letGo))
-	assert.Equal(t, before, specOf(s.get(t, "h")))
-	assert.Empty(t, ours(s.get(t, "h")))
+	assert.Equal(t, before, specOf(s.get(t)))
+	assert.Empty(t, ours(s.get(t)))
 }
 
 // TestHoldConflict writes nothing over what it has not seen.
 func TestHoldConflict(t *testing.T) {
 	s := newServer(t, hpa(t, "h", plainSpec))
-	stale := s.get(t, "h")
+	stale := s.get(t)
 	require.True(t, s.change(t, func(u *unstructured.Unstructured) { specOf(u)["maxReplicas"] = int64(7) }))
 	_, err := s.client().hold(t.Context(), stale, chat, 8)
 	require.True(t, apierrors.IsConflict(err), err)
 	assert.True(t, strings.HasPrefix(err.Error(), `cannot hold HorizontalPodAutoscaler "h": `), err)
-	assert.Empty(t, ours(s.get(t, "h")))
+	assert.Empty(t, ours(s.get(t)))
 }
 
 // TestBrokenAnnotation is told, and the HPA left alone.

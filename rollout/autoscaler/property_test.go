@@ -46,23 +46,23 @@ func TestNoEditIsLost(t *testing.T) {
 				s.broken = s.writes + random.IntN(3) // 0: never again
 				_, err := s.client().Hold(t.Context(), chat, floor)
 				require.True(t, err == nil || errors.Is(err, errDied), err)
-				told += fmt.Sprintf("hold %d: %v\n", floor, specOf(s.get(t, "h")))
+				told += fmt.Sprintf("hold %d: %v\n", floor, specOf(s.get(t)))
 				continue
 			}
 			if alike := tryEdit(t, s, random, spec); alike {
 				lost++
 			}
-			told += fmt.Sprintf("edit: %v\n", specOf(s.get(t, "h")))
+			told += fmt.Sprintf("edit: %v\n", specOf(s.get(t)))
 		}
 		for range 3 {
 			s.broken = s.writes + random.IntN(2)
 			err := s.client().Release(t.Context(), chat)
 			require.True(t, err == nil || errors.Is(err, errDied), err)
 		}
-		after := specOf(s.get(t, "h"))
+		after := specOf(s.get(t))
 		delete(after, "scaleTargetRef")
 		require.Equal(t, spec, after, "run %d:\n%s", run, told)
-		require.Empty(t, ours(s.get(t, "h")))
+		require.Empty(t, ours(s.get(t)))
 	}
 	t.Logf("%d edits left out", lost)
 }
@@ -86,7 +86,7 @@ func dropTolerances(spec map[string]any) {
 func tryEdit(t *testing.T, s *server, random *rand.Rand, spec map[string]any) (leftOut bool) {
 	t.Helper()
 	do := edit(random)
-	now := s.get(t, "h")
+	now := s.get(t)
 	edited := runtime.DeepCopyJSON(specOf(now))
 	do(edited)
 	fill(edited)

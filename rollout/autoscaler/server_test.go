@@ -146,19 +146,19 @@ func owned(u *unstructured.Unstructured, version, kind, name string) *unstructur
 	return u
 }
 
-// get returns an HPA as it is.
-func (s *server) get(tb testing.TB, name string) *unstructured.Unstructured {
+// get returns the HPA "h" as it is.
+func (s *server) get(tb testing.TB) *unstructured.Unstructured {
 	tb.Helper()
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"))
-	require.NoError(tb, s.Get(tb.Context(), client.ObjectKey{Namespace: "prod", Name: name}, u))
+	require.NoError(tb, s.Get(tb.Context(), client.ObjectKey{Namespace: "prod", Name: "h"}, u))
 	return u
 }
 
 // change edits the HPA "h" as somebody else does; it says whether the API server took it.
 func (s *server) change(tb testing.TB, edit func(u *unstructured.Unstructured)) bool {
 	tb.Helper()
-	u := s.get(tb, "h")
+	u := s.get(tb)
 	edit(u)
 	broken := s.broken
 	s.broken = 0

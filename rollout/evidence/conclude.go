@@ -56,24 +56,24 @@ func (s *scene) unseen(v *judge.Verdict) (message string, mute bool) {
 // explain adds to a message what the judge cannot know: the names that were looked for, and why there is no answer.
 func (s *scene) explain(v *judge.Verdict) string {
 	var absent []string
-	message := v.Message
+	parts := []string{v.Message}
 	for _, m := range v.Metrics {
 		if m.Reason != judge.NoData && m.Reason != judge.ArmAbsent {
 			continue
 		}
 		if fault := s.faults[m.Name]; fault != "" {
-			message += "; " + m.Name + ": " + fault
+			parts = append(parts, m.Name+": "+fault)
 			continue
 		}
 		absent = append(absent, m.Name)
 	}
 	if v.Outcome == judge.Inconclusive && len(absent) > 0 {
-		message += "; " + s.lookedFor(absent)
+		parts = append(parts, s.lookedFor(absent))
 	}
 	if len(s.record.LeftOut) > 0 {
-		message += "; without " + strings.Join(s.record.LeftOut, ", ") + ", which neither version reports"
+		parts = append(parts, "without "+strings.Join(s.record.LeftOut, ", ")+", which neither version reports")
 	}
-	return message
+	return strings.Join(parts, "; ")
 }
 
 // lookedFor names the series that metrics were looked for under.

@@ -130,7 +130,7 @@ func capacity(s *v1alpha1.ScalePolicy, pods []*corev1.Pod) float64 {
 			}
 		}
 	}
-	ours, any := math.NaN(), math.NaN()
+	ours, anyones := math.NaN(), math.NaN()
 	least := func(of *float64, v float64) {
 		if v > 0 && (math.IsNaN(*of) || v < *of) {
 			*of = v
@@ -139,13 +139,13 @@ func capacity(s *v1alpha1.ScalePolicy, pods []*corev1.Pod) float64 {
 	for i := range s.Status.Capacity {
 		one := &s.Status.Capacity[i]
 		v := one.PerReplica.AsApproximateFloat64()
-		least(&any, v)
+		least(&anyones, v)
 		if versions[one.Version] {
 			least(&ours, v)
 		}
 	}
 	if math.IsNaN(ours) {
-		return any
+		return anyones
 	}
 	return ours
 }

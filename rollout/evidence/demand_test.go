@@ -63,7 +63,7 @@ func newAsker(t *testing.T) *asker {
 	return a
 }
 
-func (a *asker) scaled() *v1alpha1.ScalePolicy {
+func (a *asker) scaled() {
 	quantity := func(s string) *resource.Quantity { q := resource.MustParse(s); return &q }
 	written := metav1.NewTime(a.now.Add(-20 * time.Second))
 	ahead := metav1.NewTime(a.now.Add(4 * time.Minute))
@@ -75,13 +75,13 @@ func (a *asker) scaled() *v1alpha1.ScalePolicy {
 		Status: v1alpha1.ScalePolicyStatus{
 			Demand: &v1alpha1.DemandStatus{Current: quantity("60"), Predicted: quantity("100"), PredictedFor: &ahead},
 			Capacity: []v1alpha1.CapacityStatus{
-				{Version: "a", PerReplica: resource.MustParse("12500m")}, {Version: "a", GPU: "L4", PerReplica: resource.MustParse("11")},
+				{Version: "a", PerReplica: resource.MustParse("12500m")},
+				{Version: "a", GPU: "L4", PerReplica: resource.MustParse("11")},
 				{Version: "gone", PerReplica: resource.MustParse("3")},
 			},
 			Startup: &v1alpha1.StartupStatus{P50: &metav1.Duration{Duration: time.Minute}, P90: &metav1.Duration{Duration: 90 * time.Second}},
 		},
 	}
-	return a.scale
 }
 
 func (a *asker) ask() Demand {

@@ -67,8 +67,8 @@ type server struct {
 	asked   []string
 }
 
-func newServer(storage storage.Queryable, now func() time.Time) *server {
-	return &server{engine: promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute, LookbackDelta: time.Minute}), storage: storage, now: now}
+func newServer(over storage.Queryable, now func() time.Time) *server {
+	return &server{engine: promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute, LookbackDelta: time.Minute}), storage: over, now: now}
 }
 
 func (s *server) Query(ctx context.Context, _, expr string) ([]Sample, error) {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -150,7 +151,7 @@ func selector(text string) ([]*labels.Matcher, error) {
 	}
 	var list []*labels.Matcher
 	for _, m := range vector.LabelMatchers {
-		if m.Name != labels.MetricName {
+		if m.Name != model.MetricNameLabel {
 			list = append(list, m)
 		}
 	}

@@ -99,10 +99,18 @@ func (d *Driver) decide() error {
 			return err
 		}
 	}
-	after, keep := len(actions), true
+	if d.act(next.Phase, actions) && !same {
+		d.stored, d.read = bytes, false
+	}
+	return nil
+}
+
+// act carries the actions out, unless the decider dies in between; it says whether the new state was stored.
+func (d *Driver) act(phase rollout.Phase, actions []rollout.Action) (stored bool) {
+	after, stored := len(actions), true
 	if d.Crash != nil {
-		if n, stored := d.Crash(len(actions)); n >= 0 {
-			after, keep = min(n, after), stored
+		if n, kept := d.Crash(len(actions)); n >= 0 {
+			after, stored = min(n, after), kept
 		}
 	}
 	for _, a := range actions[:after] {
@@ -114,13 +122,10 @@ func (d *Driver) decide() error {
 			d.World.Apply(a)
 		}
 	}
-	if after == len(actions) && (next.Phase == rollout.Moving || next.Phase == rollout.GoingBack) {
+	if after == len(actions) && (phase == rollout.Moving || phase == rollout.GoingBack) {
 		d.World.Unblock()
 	}
-	if keep && !same {
-		d.stored, d.read = bytes, false
-	}
-	return nil
+	return stored
 }
 
 func (d *Driver) observe(s *rollout.State) rollout.Observation {

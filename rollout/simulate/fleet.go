@@ -51,6 +51,15 @@ func (f *Fleet) admit(name string, d *Driver) error {
 	return nil
 }
 
+// phase is what the next look makes of the state's.
+func (d *Driver) phase(s *rollout.State, template string) rollout.Phase {
+	known := template == s.To || template == s.From || template == s.Queued
+	if (s.Phase == rollout.Moving || s.Phase == rollout.Settled) && !known && d.Policy.OnNewTemplate != rollout.Queue {
+		return rollout.Planning
+	}
+	return s.Phase
+}
+
 // claim is what a rollout asks of the budget, or holds of it; false where it does neither. Pods that end are not counted where no
 // schedule says so: their GPUs are not placeable yet, so no plan rests on them, and going back is not delayed for a budget.
 func (d *Driver) claim(name string, s *rollout.State) (rollout.Claim, bool) {
@@ -59,12 +68,8 @@ func (d *Driver) claim(name string, s *rollout.State) (rollout.Claim, bool) {
 	if o.Workload == nil {
 		return c, false
 	}
-	held := max(0, d.World.Held()-d.World.Replicas) * d.World.GPUs
-	phase, t := s.Phase, o.Workload.Template
-	if (phase == rollout.Moving || phase == rollout.Settled) && t != s.To && t != s.From && t != s.Queued && d.Policy.OnNewTemplate != rollout.Queue {
-		phase = rollout.Planning // is what the next look makes of it
-	}
-	switch phase {
+	held, t := max(0, d.World.Held()-d.World.Replicas)*d.World.GPUs, o.Workload.Template
+	switch d.phase(s, t) {
 	case rollout.Moving, rollout.Settled, rollout.GoingBack:
 		c.Running, c.Plans = true, []rollout.Schedule{{Extra: held}}
 		if s.Schedule != nil {

@@ -194,13 +194,19 @@ func (c *cluster) followOnce(
 	}
 	one.ResourceVersion = list.GetResourceVersion()
 	w, err := api.Watch(ctx, one)
-	if err != nil {
-		if ctx.Err() != nil {
-			return true, nil
-		}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return true, nil
+	default:
 		return true, plain(err, rolloutPath(c.namespace))
 	}
 	defer w.Stop()
+	return follow(ctx, w, name, see)
+}
+
+// follow shows what a watch tells, until it ends (done is false then), see has seen enough, or the policy is deleted.
+func follow(ctx context.Context, w watch.Interface, name string, see func(*v1alpha1.RolloutPolicy) bool) (done bool, err error) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -79,7 +79,7 @@ func detection(t traffic, c canary, a *v1alpha1.Analysis) sight {
 	text := fmt.Sprintf("at %s requests/s, a canary of %d of %d replicas gets %s/s: 3%% more errors (%s%% fail%s) %s, latencies of 1.3 times %s",
 		explain.Short(t.perSecond), c.replicas, c.of, explain.Short(t.perSecond*c.share), explain.Short(failed*100), from, say(seesErrors), say(seesLatency))
 	if seesErrors == 0 || seesLatency == 0 {
-		return sight{blind: fmt.Sprintf("%s/s are too few requests", explain.Short(t.perSecond*c.share)), text: text}
+		return sight{blind: explain.Short(t.perSecond*c.share) + "/s are too few requests", text: text}
 	}
 	return sight{after: max(seesErrors, seesLatency), text: text}
 }

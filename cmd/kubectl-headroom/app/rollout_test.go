@@ -55,10 +55,10 @@ type keeper struct {
 	watched func()                        // called once a watch stands
 }
 
-func newKeeper(t *testing.T, text string) *keeper {
+func newKeeper(t *testing.T) *keeper {
 	t.Helper()
 	k := &keeper{cube: newCube(t), version: 10}
-	require.NoError(t, yaml.UnmarshalStrict([]byte(text), &k.policy))
+	require.NoError(t, yaml.UnmarshalStrict([]byte(settledChat), &k.policy))
 	inner := k.Config.Handler
 	k.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -178,7 +178,7 @@ func obeyed(change func(*v1alpha1.RolloutPolicyStatus)) func(*v1alpha1.RolloutPo
 }
 
 func TestRolloutCommand(t *testing.T) {
-	k := newKeeper(t, settledChat)
+	k := newKeeper(t)
 	k.act = obeyed(func(st *v1alpha1.RolloutPolicyStatus) { st.Phase, st.Message = "Moving", "step 10% was passed by ada" })
 	assert.Equal(t, "chat: promoted; Moving, step 10%, old 8/8, new 1/1: step 10% was passed by ada\n", k.ok(t, "rollout", "promote", "chat", "-n", "demo"))
 	first := commandOf(&k.policy)
@@ -199,7 +199,7 @@ func TestRolloutCommand(t *testing.T) {
 
 // TestRolloutCommandLosesNone has somebody else write between the look and the patch.
 func TestRolloutCommandLosesNone(t *testing.T) {
-	k := newKeeper(t, settledChat)
+	k := newKeeper(t)
 	k.meddle = func(p *v1alpha1.RolloutPolicy) {
 		p.Annotations = map[string]string{v1alpha1.AnnotationRolloutCommand: `{"id":"other","kind":"Abort","by":"bob"}`}
 	}
@@ -207,12 +207,12 @@ func TestRolloutCommandLosesNone(t *testing.T) {
 	require.EqualError(t, err, "Abort by bob was not obeyed yet: wait for it, or take its place with --force")
 	assert.Equal(t, "other", commandOf(&k.policy).ID)
 
-	k = newKeeper(t, settledChat)
+	k = newKeeper(t)
 	k.meddle = func(p *v1alpha1.RolloutPolicy) { p.Status.Phase = "GoingBack" }
 	_, _, err = k.run(t, "rollout", "promote", "chat", "-n", "demo")
 	require.EqualError(t, err, "chat: there is nothing to promote: the update is already going back")
 
-	k = newKeeper(t, settledChat)
+	k = newKeeper(t)
 	k.meddle = func(p *v1alpha1.RolloutPolicy) { p.Status.Message = "only this has changed" }
 	k.act = obeyed(func(st *v1alpha1.RolloutPolicyStatus) { st.Paused = true })
 	assert.Contains(t, k.ok(t, "rollout", "pause", "chat", "-n", "demo"), "chat: paused; Settled (paused), step 10%")
@@ -248,7 +248,7 @@ func TestSenseless(t *testing.T) {
 }
 
 func TestRolloutStatus(t *testing.T) {
-	k := newKeeper(t, settledChat)
+	k := newKeeper(t)
 	out := k.ok(t, "rollout", "status", "chat", "-n", "demo")
 	assert.Contains(t, out, "Phase:     Settled\nMessage:   step 10% waits for a person to promote it\n")
 	assert.Equal(t, out, k.ok(t, "rollout", "status", "deploy/chat-server", "-n", "demo"))
@@ -270,7 +270,7 @@ func TestRolloutStatus(t *testing.T) {
 }
 
 func TestRolloutBadInput(t *testing.T) {
-	k := newKeeper(t, settledChat)
+	k := newKeeper(t)
 	for args, want := range map[string]string{
 		"status nope":                                   `there is no RolloutPolicy "nope" in namespace demo`,
 		"status chat-server":                            `there is no RolloutPolicy "chat-server" in namespace demo; but RolloutPolicy "chat" updates deployment/chat-server`,
@@ -329,7 +329,7 @@ func TestRolloutWaits(t *testing.T) {
 			"2026-11-23T12:00:00Z  Settled, step 10%, old 8/8, new 1/1: step 10% waits for a person to promote it\n" +
 			"2026-11-23T12:00:00Z  Resting, old 8/8, new 1/1: the end\n", "chat: the update went back: the end"},
 	} {
-		k := newKeeper(t, settledChat)
+		k := newKeeper(t)
 		k.ended = i == 0 // and is taken up again
 		k.watched = func() { k.change(tc.end) }
 		out, _, err := k.run(t, append([]string{"rollout", tc.args[0], "chat", "-n", "demo"}, tc.args[1:]...)...)
@@ -341,7 +341,7 @@ func TestRolloutWaits(t *testing.T) {
 		}
 		assert.LessOrEqual(t, k.asked, 3, "it asks once for the name, once for the begin of each watch, and then is told")
 	}
-	k := newKeeper(t, settledChat)
+	k := newKeeper(t)
 	_, _, err := k.run(t, "rollout", "status", "chat", "-n", "demo", "-w", "--timeout", "50ms")
 	require.ErrorContains(t, err, "the update of chat was not over after 50ms: Settled, step 10%")
 }

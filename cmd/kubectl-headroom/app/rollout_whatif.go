@@ -139,23 +139,8 @@ func (w *whatIf) checkSources() error {
 
 // apply changes a policy's spec into the one to plan with.
 func (w *whatIf) apply(spec *v1alpha1.RolloutPolicySpec) error {
-	if w.strategy != "" && string(spec.Strategy) != w.strategy {
-		spec.Strategy = v1alpha1.RolloutStrategy(w.strategy)
-		if spec.Strategy != v1alpha1.StrategyCanary {
-			spec.Canary = nil
-		}
-		if spec.Strategy != v1alpha1.StrategyBlueGreen {
-			spec.BlueGreen = nil
-		}
-	}
-	if w.noShrink {
-		if spec.Strategy != v1alpha1.StrategyBlueGreen {
-			return errors.New("--no-shrink: is for the strategy BlueGreen")
-		}
-		if spec.BlueGreen == nil {
-			spec.BlueGreen = &v1alpha1.BlueGreenStrategy{}
-		}
-		spec.BlueGreen.NoShrink = true
+	if err := w.applyStrategy(spec); err != nil {
+		return err
 	}
 	spec.AcceptDowntime = spec.AcceptDowntime || w.acceptDowntime
 	spec.InstantReturn = spec.InstantReturn || w.instantReturn
@@ -181,6 +166,28 @@ func (w *whatIf) apply(spec *v1alpha1.RolloutPolicySpec) error {
 		spec.CapacityPerReplica = &q
 	}
 	return w.applySources(spec)
+}
+
+func (w *whatIf) applyStrategy(spec *v1alpha1.RolloutPolicySpec) error {
+	if w.strategy != "" && string(spec.Strategy) != w.strategy {
+		spec.Strategy = v1alpha1.RolloutStrategy(w.strategy)
+		if spec.Strategy != v1alpha1.StrategyCanary {
+			spec.Canary = nil
+		}
+		if spec.Strategy != v1alpha1.StrategyBlueGreen {
+			spec.BlueGreen = nil
+		}
+	}
+	if w.noShrink {
+		if spec.Strategy != v1alpha1.StrategyBlueGreen {
+			return errors.New("--no-shrink: is for the strategy BlueGreen")
+		}
+		if spec.BlueGreen == nil {
+			spec.BlueGreen = &v1alpha1.BlueGreenStrategy{}
+		}
+		spec.BlueGreen.NoShrink = true
+	}
+	return nil
 }
 
 // applySources keeps what the policy says of a source that is listed, and the policy's order counts no more.

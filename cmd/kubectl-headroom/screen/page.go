@@ -3,6 +3,7 @@
 package screen
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,8 +25,7 @@ type page struct {
 }
 
 func (p *page) line(text string) {
-	p.WriteString(strings.TrimRight(text, " "))
-	p.WriteByte('\n')
+	fmt.Fprintln(p, strings.TrimRight(text, " "))
 }
 
 // space parts two blocks.

@@ -187,10 +187,10 @@ func (p *page) basis(b *v1alpha1.RolloutBasis) {
 			name += " (" + s.Name + ")"
 		}
 		replicas, message := number(s.Replicas), s.Message
-		switch {
-		case s.Kind == "Spare":
+		switch s.Kind {
+		case "Spare":
 			replicas, message = "-", orElse(message, "what demand and the reserve do not need")
-		case s.Kind == "Degrade":
+		case "Degrade":
 			replicas, message = "-", orElse(message, "the reserve")
 		}
 		rows = append(rows, []string{name, replicas, dash(message)})

@@ -139,19 +139,6 @@ func base(image string) string {
 	return name
 }
 
-// named is a version in a sentence.
-func named(v *v1alpha1.RolloutVersion) string {
-	switch {
-	case v.Revision > 0 && v.Hash != "":
-		return fmt.Sprintf("revision %d (%s)", v.Revision, v.Hash)
-	case v.Revision > 0:
-		return fmt.Sprintf("revision %d", v.Revision)
-	case v.Hash != "":
-		return v.Hash
-	}
-	return v.ID
-}
-
 // state is one word for where a policy stands: the reason of the condition that tells most.
 func state(p *v1alpha1.RolloutPolicy) string {
 	if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady); c != nil && c.Status == metav1.ConditionFalse {
