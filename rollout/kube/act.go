@@ -18,6 +18,7 @@ func (l *look) act(ctx context.Context) error {
 	if l.weighs() {
 		l.record.Notes.Traffic = l.traffic().DeepCopy()
 	}
+	l.keepQueued()
 	ensure, hold := l.provisions(), l.guards()
 	l.record.Notes.Ensured = l.record.Notes.Ensured || ensure
 	l.record.Notes.Held = l.record.Notes.Held || hold
@@ -56,6 +57,20 @@ func (l *look) pace() {
 		l.again = min(l.again, underWay)
 	case s.Phase == rollout.Planning:
 		l.again = min(l.again, gatherInterval)
+	}
+}
+
+// keepQueued remembers the template that waits for its turn. A paused Deployment has no ReplicaSet of it, and the write that puts the
+// present one back takes it out of the object.
+func (l *look) keepQueued() {
+	n, queued := &l.record.Notes, l.record.State.Queued
+	switch {
+	case queued == "":
+		n.Queued = nil
+	case l.seen.Workload != nil && l.seen.Workload.Template == queued:
+		n.Queued = l.seen.Template.DeepCopy()
+	case n.Queued != nil && l.seen.Workload != nil && l.seen.Versions[queued].Template == nil:
+		l.seen.Versions[queued] = workload.Version{ID: queued, Template: n.Queued}
 	}
 }
 

@@ -59,6 +59,8 @@ type notes struct {
 	// Target is the workload that all this is about, Rules what the policy last said that made sense.
 	Target *target         `json:"target,omitempty"`
 	Rules  *rollout.Policy `json:"rules,omitempty"`
+	// Queued is the template that waits for its turn: nothing else has it where it never rolled.
+	Queued *corev1.PodTemplateSpec `json:"queued,omitempty"`
 	// Run is the present update, History those that have ended, newest first.
 	Run     *v1alpha1.RolloutRecord  `json:"run,omitempty"`
 	History []v1alpha1.RolloutRecord `json:"history,omitempty"`

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"headroom.dev/headroom/rollout"
@@ -44,8 +45,15 @@ func (s *Seen) patched(p rollout.Patch) (*unstructured.Unstructured, error) {
 		return nil, fmt.Errorf("cannot write %s: %w", s.Ref, err)
 	}
 	if p.Template != "" && p.Template != s.Workload.Template {
-		v, ok := s.Versions[p.Template]
-		if !ok || v.raw == nil {
+		v := s.Versions[p.Template]
+		if v.raw == nil && v.Template != nil { // one that the caller remembers
+			raw, err := runtime.DefaultUnstructuredConverter.ToUnstructured(v.Template)
+			if err != nil {
+				return nil, fmt.Errorf("cannot write %s: template %s: %w", s.Ref, p.Template, err)
+			}
+			v.raw = raw
+		}
+		if v.raw == nil {
 			return nil, fmt.Errorf("cannot write %s: no ReplicaSet or ControllerRevision has template %s any more", s.Ref, p.Template)
 		}
 		spec["template"] = clean(v.raw)

@@ -86,7 +86,7 @@ func (s *service) apply(version version, flags ...string) (string, error) {
 	manifest := map[string]any{
 		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": name, "namespace": s.namespace},
 		"spec": map[string]any{
-			"minReadySeconds": 0, "paused": false,
+			"minReadySeconds": 0,
 			"strategy": map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxSurge": "25%", "maxUnavailable": "25%"}},
 			"selector": map[string]any{"matchLabels": map[string]any{"app": name}}, "template": s.template(version),
 		},
