@@ -92,6 +92,11 @@ test-hold: build ## Hold rolling updates at a mix of two versions, break the hol
 	bin/headroom-lab prepare
 	HEADROOM_E2E_SCALE=full HEADROOM_HOLD_REPORT=$(CURDIR)/docs/rollout-hold.md $(GO) test ./lab/e2e/hold -count=1 -timeout 30m -v $(TEST_FLAGS)
 
+.PHONY: test-rollout-crashes
+test-rollout-crashes: build ## Kill the controller of RolloutPolicies after every write of every kind of update; 25 minutes (TEST_FLAGS="-run TestRolloutControllerDies/rolling")
+	bin/headroom-lab prepare
+	HEADROOM_E2E_SCALE=full $(GO) test ./lab/e2e/rollout -count=1 -timeout 60m -v -run 'TestRolloutControllerDies$$' $(TEST_FLAGS)
+
 .PHONY: test-hpa-exact
 test-hpa-exact: ## Hold scaler/hpa to the stock HPA controller, a simulated week per scenario; five minutes (TEST_FLAGS="-days 1 -seed 7")
 	cd scaler/hpa/exact && $(GO) test -count=1 -timeout 60m -v $(TEST_FLAGS)

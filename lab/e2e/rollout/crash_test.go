@@ -28,7 +28,7 @@ import (
 // errKilled is what a controller that has died gets from the API server.
 var errKilled = errors.New("the controller was killed")
 
-// mortal lets so many writes of a controller through, and then nothing any more: the controller has died.
+// mortal lets so many writes of a controller through, and then nothing any more: the controller has died. A dry run writes nothing.
 type mortal struct {
 	next http.RoundTripper
 	left *atomic.Int64
@@ -40,7 +40,7 @@ func (m *mortal) RoundTrip(r *http.Request) (*http.Response, error) {
 	if m.left.Load() <= 0 {
 		return nil, errKilled
 	}
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet || r.URL.Query().Has("dryRun") {
 		return m.next.RoundTrip(r)
 	}
 	left := m.left.Add(-1)
