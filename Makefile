@@ -142,6 +142,10 @@ bench-recommender: ## Hold the recommender to the VPA's library: what a containe
 bench-rollout: ## Judge 10,000 simulated rollouts beside thresholds, Kayenta's judge and a z-test; plan for 5,000 nodes; 5 minutes (BENCH_FLAGS="-only judge|plan -short")
 	$(GO) run ./bench/rollout $(BENCH_FLAGS)
 
+.PHONY: bench-placement-exact
+bench-placement-exact: ## Time the stock scheduler's filters over 5,000 nodes and 50,000 pods beside rollout/placement; two minutes
+	$(GO) -C rollout/placement/exact test . -count=1 -timeout 10m -v -run 'TestCost$$' -args -cost
+
 .PHONY: bench-rollout-lab
 bench-rollout-lab: build ## Update a service under load on 8, 9, 10 and 16 GPUs: Kubernetes' strategies beside a RolloutPolicy's; 45 minutes (BENCH_FLAGS="-gpus 9 -only 50/s")
 	bin/headroom-lab prepare

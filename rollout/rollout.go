@@ -180,6 +180,8 @@ type Step struct {
 	// Weight is the share of traffic of the new version, 0 to 1, once it has settled.
 	Weight float64 `json:"weight"`
 	Match  string  `json:"match,omitempty"`
+	// Share is the share of replicas that the new version was asked to have, where it was a share; 0 to 1.
+	Share float64 `json:"share,omitempty"`
 	// Held steps stop at their mix; others roll on until no old replica is left.
 	Held bool `json:"held,omitempty"`
 	// Judged steps go on only when the judge, or a person, says so.

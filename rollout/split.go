@@ -147,7 +147,7 @@ func (r *Request) canarySteps(p *pool, keep int) ([]Step, *shortfall) {
 		if r.Policy.InstantReturn && at.Old < keep {
 			return nil, short(NoCapacity, "at %s %d old replicas are left, and instant return needs %d", c.name(), at.Old, keep)
 		}
-		at.Name, at.Gates, at.Judged, at.Match = c.name(), c.Gates, !c.Unjudged, c.Match
+		at.Name, at.Gates, at.Judged, at.Match, at.Share = c.name(), c.Gates, !c.Unjudged, c.Match, c.Percent/100
 		switch {
 		case c.Match != "":
 			at.Weight = 0 // only what matches goes to the new version

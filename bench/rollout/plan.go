@@ -120,7 +120,7 @@ func request(f *fleet.Fleet, s fleet.Shape, strategy rollout.Strategy) rollout.R
 // plan goes all the way, twice, and then part by part.
 func plan(ctx context.Context, f *fleet.Fleet, s fleet.Shape, strategy rollout.Strategy) (timing, error) {
 	t, r := timing{shape: s.Name, strategy: strategy}, request(f, s, strategy)
-	c := &capacity.Client{Client: f.Cache(), Now: time.Now}
+	c := &capacity.Client{Client: &objectCache{fleet: f}, Now: time.Now}
 	spec := &v1alpha1.RolloutPolicySpec{
 		TargetRef: v1alpha1.TargetReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "app-007"},
 		Sources:   []v1alpha1.CapacitySource{{Kind: "Free"}, {Kind: "Spare"}, {Kind: "Degrade"}},
@@ -154,7 +154,6 @@ func plan(ctx context.Context, f *fleet.Fleet, s fleet.Shape, strategy rollout.S
 		return t, err
 	}
 	lap(lookingAgain)
-	c = nil
 	runtime.GC()
 	used, last = cpuTime(), time.Now()
 	return t, parts(f, &s.Template, need, lap, &t)

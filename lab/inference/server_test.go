@@ -267,7 +267,7 @@ func TestCrash(t *testing.T) {
 		go func() { ended <- s.Run(t.Context(), address) }()
 		if startup == 0 {
 			require.Eventually(t, func() bool { return s.Usage().Ready }, 5*time.Second, time.Millisecond)
-			_, err := http.Post("http://"+address+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"x"}`)) //nolint:noctx,bodyclose // it is cut off
+			_, err := http.Post("http://"+address+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"x"}`)) //nolint:bodyclose // it is cut off
 			require.Error(t, err)
 		}
 		require.ErrorIs(t, <-ended, errCrash)

@@ -124,13 +124,14 @@ func (c *Client) hold(ctx context.Context, h *unstructured.Unstructured, ref wor
 	}
 	// The API server fills in what goes with a tolerance; asked first, it tells what will be there.
 	for {
-		put(specOf(h), held(owner, floor, int64(g.Max), !next.NoTolerance))
+		tolerances := !next.NoTolerance && drifts(specOf(h))
+		put(specOf(h), held(owner, floor, int64(g.Max), tolerances))
 		asked := h.DeepCopy()
 		if err := c.Writer.Update(ctx, asked, client.FieldOwner(workload.Manager), client.DryRunAll); err != nil {
 			return Guard{}, fmt.Errorf("cannot hold HorizontalPodAutoscaler %q: %w", h.GetName(), err)
 		}
 		next.Wrote = pick(specOf(asked))
-		if next.NoTolerance || hasTolerances(next.Wrote) {
+		if !tolerances || hasTolerances(next.Wrote) {
 			break
 		}
 		next.NoTolerance = true

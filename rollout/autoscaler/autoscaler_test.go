@@ -58,6 +58,21 @@ func TestHold(t *testing.T) {
 	f(`{minReplicas: 2, maxReplicas: 9, behavior: {scaleUp: {selectPolicy: Disabled, tolerance: "0"}, scaleDown: {tolerance: "0"}}}`, 8, 8, Guard{Name: "h", Min: 2, Max: 9})
 }
 
+// TestHoldKeepsTolerances of HPAs that count from spec.replicas.
+func TestHoldKeepsTolerances(t *testing.T) {
+	for _, metrics := range []string{
+		`[{type: Pods, pods: {metric: {name: requests_per_second}, target: {type: AverageValue, averageValue: "10"}}}]`,
+		`[{type: Object, object: {metric: {name: queue}, target: {type: Value, value: "10"}}}]`, `[]`,
+	} {
+		s := newServer(t, hpa(t, "h", `{minReplicas: 2, maxReplicas: 9, behavior: {scaleUp: {tolerance: 50m}}, metrics: `+metrics+`}`))
+		_, err := s.client().Hold(t.Context(), chat, 8)
+		require.NoError(t, err)
+		during := specOf(s.get(t, "h"))
+		assert.EqualValues(t, 8, during[fieldMin])
+		assert.Equal(t, "50m", inner(inner(during, fieldBehavior), "scaleUp")["tolerance"], metrics)
+	}
+}
+
 // TestHoldWithoutTolerance: an API server that drops tolerances is asked once, and said.
 func TestHoldWithoutTolerance(t *testing.T) {
 	s := newServer(t, hpa(t, "h", plainSpec))

@@ -116,6 +116,23 @@ func held(owner fields, floor, most int64, tolerances bool) fields {
 	return f
 }
 
+// drifts says whether an HPA counts surge pods for wanted ones: within the tolerance an Object or External metric with AverageValue
+// answers status.replicas (kubernetes#138505, replica_calculator.go of 1.37.2). Others count from spec.replicas, and keep their
+// tolerance: without it an HPA whose load is a whole number of replicas would go up and down at each look.
+func drifts(spec map[string]any) bool {
+	metrics, _ := spec["metrics"].([]any)
+	for _, m := range metrics {
+		for _, source := range []string{"object", "external"} {
+			metric, _ := m.(map[string]any)
+			kind, _, err := unstructured.NestedString(metric, source, "target", "type")
+			if err == nil && kind == "AverageValue" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // least is the minimum as the HPA controller takes it.
 func least(f fields) int64 {
 	if n, ok := f[fieldMin].(int64); ok {

@@ -21,7 +21,7 @@ func TestNoEditIsLost(t *testing.T) {
 	lost := 0
 	for run := range 150 {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
-		spec := map[string]any{"maxReplicas": int64(9), "metrics": []any{"a"}}
+		spec := map[string]any{"maxReplicas": int64(9), "metrics": []any{drifting()}}
 		for range random.IntN(6) {
 			edit(random)(spec)
 		}
@@ -125,7 +125,13 @@ func edit(random *rand.Rand) func(spec map[string]any) {
 	case 2:
 		return func(spec map[string]any) { spec["maxReplicas"] = n + 4 }
 	case 3:
-		return func(spec map[string]any) { spec["metrics"] = []any{fmt.Sprint("metric", n)} }
+		return func(spec map[string]any) {
+			m := drifting()
+			if n%2 == 0 {
+				m = map[string]any{"type": "Pods", "pods": map[string]any{"metric": map[string]any{"name": fmt.Sprint("metric", n)}, "target": map[string]any{"type": "AverageValue", "averageValue": "1"}}}
+			}
+			spec["metrics"] = []any{m}
+		}
 	case 4:
 		return set("tolerance", fmt.Sprintf("%d0m", n+1))
 	case 5:

@@ -128,7 +128,17 @@ func hpa(tb testing.TB, name, spec string) *unstructured.Unstructured {
 	if _, ok := fields["scaleTargetRef"]; !ok {
 		fields["scaleTargetRef"] = map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "chat"}
 	}
+	if _, ok := fields["metrics"]; !ok {
+		fields["metrics"] = []any{drifting()}
+	}
 	return u
+}
+
+// drifting is a metric that counts surge pods for wanted ones.
+func drifting() map[string]any {
+	return map[string]any{"type": "External", "external": map[string]any{
+		"metric": map[string]any{"name": "queue"}, "target": map[string]any{"type": "AverageValue", "averageValue": "10"},
+	}}
 }
 
 func owned(u *unstructured.Unstructured, version, kind, name string) *unstructured.Unstructured {

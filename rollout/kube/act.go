@@ -190,7 +190,7 @@ func (l *look) guard(ctx context.Context) error {
 	}
 	g, err := l.c.opts.Autoscalers.Hold(ctx, l.seen.Ref, max(1, floor))
 	if err != nil {
-		return fmt.Errorf("cannot hold the HorizontalPodAutoscaler: %w", err)
+		return changed(err, "cannot hold the HorizontalPodAutoscaler") // its controller writes its status all the time
 	}
 	if g.Message != "" {
 		l.messages = append(l.messages, g.Message)
@@ -207,7 +207,7 @@ func (l *look) unguard(ctx context.Context) error {
 	}
 	if l.c.opts.Autoscalers != nil {
 		if err := l.c.opts.Autoscalers.Release(ctx, l.ref()); err != nil {
-			return fmt.Errorf("cannot release the HorizontalPodAutoscaler: %w", err)
+			return changed(err, "cannot release the HorizontalPodAutoscaler")
 		}
 	}
 	l.record.Notes.Held = false

@@ -114,23 +114,6 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{RequeueAfter: after}, nil
 }
 
-// Affected returns the requests for the policies whose look a change of an object brings forward: a workload, or a ConfigMap or
-// HorizontalPodAutoscaler beside it.
-func (c *Controller) Affected(ctx context.Context, o client.Object) []reconcile.Request {
-	var list v1alpha1.RolloutPolicyList
-	if err := c.opts.Client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
-		c.opts.Log.Error("cannot list the policies of a namespace", "namespace", o.GetNamespace(), "err", err)
-		return nil
-	}
-	var out []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].Spec.TargetRef.Name == o.GetName() {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return out
-}
-
 // entryOf returns what is remembered of a policy. One that was deleted and made again under its name is another one.
 func (c *Controller) entryOf(name types.NamespacedName, p *v1alpha1.RolloutPolicy) *entry {
 	c.mu.Lock()

@@ -166,8 +166,12 @@ func (c *Controller) save(ctx context.Context, p *v1alpha1.RolloutPolicy, r *rec
 	if err := controllerutil.SetControllerReference(p, m, c.opts.Client.Scheme(), controllerutil.WithBlockOwnerDeletion(false)); err != nil {
 		return fmt.Errorf("cannot make the policy own the record of the rollout: %w", err)
 	}
-	// Foreground deletion of the policy deletes what it owns first: the record must outlive the hold.
-	controllerutil.AddFinalizer(m, v1alpha1.FinalizerRollout)
+	if over := p.DeletionTimestamp != nil && !active(r.State.Phase); !over {
+		// Foreground deletion of the policy deletes what it owns first: the record must outlive the hold.
+		controllerutil.AddFinalizer(m, v1alpha1.FinalizerRollout)
+	} else if r.found == nil {
+		return nil // nothing to remember of what is over: a record made now would only have to be deleted again
+	}
 	var err error
 	switch {
 	case r.found == nil:

@@ -181,3 +181,10 @@ func Shapes() []Shape {
 		})},
 	}
 }
+
+// Churn makes one pod in a hundred look changed, as pods' statuses do.
+func (f *Fleet) Churn() {
+	for i := f.Rand.IntN(100); i < len(f.Pods); i += 100 {
+		f.Pods[i].ResourceVersion = strconv.FormatUint(f.Rand.Uint64(), 10)
+	}
+}

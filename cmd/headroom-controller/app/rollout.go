@@ -38,11 +38,12 @@ func addRollouts(m manager.Manager, o *Options, p *plane, logger *slog.Logger) e
 	if err != nil {
 		return fmt.Errorf("cannot make a client for rollouts: %w", err)
 	}
+	unfit := func(ctx context.Context) (map[string]map[string]int64, error) { return p.unfit(ctx, m.GetClient()) }
 	c, err := kube.New(kube.Options{
 		Client: m.GetClient(), Reader: live,
 		Planner: &kube.Planner{
 			Workloads: &workload.Client{Reader: live, Writer: live, Now: time.Now},
-			Capacity:  &capacity.Client{Client: m.GetClient(), Now: time.Now},
+			Capacity:  &capacity.Client{Client: m.GetClient(), Now: time.Now, Unfit: unfit},
 			Evidence:  &evidence.Client{Plane: labelled{p}, Pods: labelled{p}, Reader: m.GetClient(), Now: time.Now},
 			Now:       time.Now,
 		},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -136,7 +138,7 @@ func (c *cluster) planner(d *dryRun) (*kube.Planner, dynamic.Interface, error) {
 	return &kube.Planner{
 		Workloads: &workload.Client{Reader: api, Writer: api, Now: c.now},
 		Capacity:  &capacity.Client{Client: api, Now: c.now},
-		Evidence:  &evidence.Client{Plane: plane{c}, Reader: lenient{api, d}, Now: c.now},
+		Evidence:  &evidence.Client{Plane: plane{c}, Pods: plane{c}, Reader: lenient{api, d}, Now: c.now},
 		Now:       c.now,
 	}, raw, nil
 }
@@ -172,6 +174,21 @@ func (p plane) Query(ctx context.Context, namespace, expr string) ([]evidence.Sa
 	out := make([]evidence.Sample, 0, len(list))
 	for i := range list {
 		out = append(out, evidence.Sample{Labels: list[i].Metric, Value: list[i].number(), At: p.c.now()})
+	}
+	return out, nil
+}
+
+// Pods implements evidence.PodMetrics.
+func (p plane) Pods(ctx context.Context, namespace string, selector labels.Selector, metric string) (map[string]evidence.Sample, error) {
+	q := &question{namespace: namespace, resource: pods, metric: metric, podSelector: selector.String()}
+	list, err := p.c.customValues(ctx, q, url.Values{})
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]evidence.Sample, len(list.Items))
+	for i := range list.Items {
+		item := &list.Items[i]
+		out[item.DescribedObject.Name] = evidence.Sample{Value: item.Value.AsApproximateFloat64(), At: item.Timestamp.Time}
 	}
 	return out, nil
 }

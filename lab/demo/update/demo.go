@@ -21,14 +21,14 @@ import (
 	"headroom.dev/headroom/lab/progress"
 )
 
-// What the demonstration's service is: four replicas that each serve 45 requests/s as its owner states, at 160 requests/s in all, so
-// that none of them may be missing; one GPU more for the canary. A replica has 64 slots, so nothing queues and latency is the engine's
+// What the demonstration's service is: four replicas that each serve 90 requests/s as its owner states, at 320 requests/s in all, so
+// that none of them may be missing; one GPU more for the canary. A replica has 128 slots, so nothing queues and latency is the engine's
 // own: it varies as answers' lengths do (σ 0.6 around 0.6 s), over the buckets of vLLM's histogram.
 const (
 	demoReplicas = 4
 	DemoGPUs     = 5 // that it may have
-	demoRate     = 160.0
-	demoCapacity = 45.0
+	demoRate     = 320.0
+	demoCapacity = 90.0
 	demoErrors   = 0.002 // of a good version
 	demoLate     = 2 * time.Second
 	demoStartUp  = 3 * time.Second
@@ -36,7 +36,7 @@ const (
 	demoUsual    = 15 * time.Second
 )
 
-func demoEngine() Engine { return Engine{Slots: 64, Median: 600 * time.Millisecond, Sigma: 0.6} }
+func demoEngine() Engine { return Engine{Slots: 128, Median: 600 * time.Millisecond, Sigma: 0.6} }
 
 // ErrWrong is returned where a version was judged otherwise than it is; the table says which.
 var ErrWrong = errors.New("a version was judged wrong")
@@ -208,17 +208,12 @@ func (d *demonstration) try(ctx context.Context, t trial) (Verdict, error) {
 			return v, err
 		}
 	}
-	policy := &v1alpha1.RolloutPolicy{}
 	key := client.ObjectKey{Namespace: Namespace, Name: Name}
-	if err := d.client.Get(ctx, key, policy); err != nil {
-		return v, fmt.Errorf("cannot read the RolloutPolicy: %w", err)
-	}
-	before := len(policy.Status.History)
 	began := time.Now()
 	if err := d.patch(ctx, t.Version); err != nil {
 		return v, err
 	}
-	decided, err := d.watchVerdict(ctx, t, key, before, began, &v, step.Update)
+	decided, err := d.watchVerdict(ctx, t, key, began, &v, step.Update)
 	if err != nil {
 		return v, err
 	}
@@ -245,7 +240,7 @@ func (d *demonstration) try(ctx context.Context, t trial) (Verdict, error) {
 }
 
 // watchVerdict waits until the policy has decided: until it goes back or completes, or refuses for a while.
-func (d *demonstration) watchVerdict(ctx context.Context, t trial, key client.ObjectKey, before int, began time.Time, v *Verdict, say func(string)) (time.Time, error) {
+func (d *demonstration) watchVerdict(ctx context.Context, t trial, key client.ObjectKey, began time.Time, v *Verdict, say func(string)) (time.Time, error) {
 	var refusedSince time.Time
 	p := &v1alpha1.RolloutPolicy{}
 	for {
@@ -257,30 +252,33 @@ func (d *demonstration) watchVerdict(ctx context.Context, t trial, key client.Ob
 		}
 		now, _ := d.watcher.now()
 		passed := time.Since(began)
-		say(fmt.Sprintf("%2.0f s, %s: %d old and %d new serve; %s", passed.Seconds(), p.Status.Phase, now.Ready[d.stable.Name], now.Ready[t.Name], p.Status.Message))
-		if h := p.Status.History; len(h) > 0 && strings.HasSuffix(h[0].Images["vllm"], ":"+t.Name) && (len(h) > before || passed > 5*time.Second) {
+		say(fmt.Sprintf("%2.0f s, %s: %d old and %d new serve; %s", passed.Seconds(), p.Status.Phase, now.Ready[d.stable.Name], now.Ready[t.Name], judged(p)))
+		if h := p.Status.History; len(h) > 0 && strings.HasSuffix(h[0].Images["vllm"], ":"+t.Name) {
 			v.Outcome, v.Message = h[0].Outcome, h[0].Message
 			return time.Now(), nil
 		}
-		if r := p.Status.Refusal; r != nil && p.Status.Phase == "Planning" {
-			if refusedSince.IsZero() {
-				refusedSince = time.Now()
-			}
-			if time.Since(refusedSince) > refusedFor {
-				v.Outcome, v.Message = r.Reason, r.Message
-				if len(r.Remedies) > 0 {
-					v.Message += "; possible: " + strings.Join(r.Remedies, ", or ")
-				}
-				return refusedSince, nil
-			}
-		} else {
+		switch why := refusal(p); {
+		case why == "":
 			refusedSince = time.Time{}
+		case refusedSince.IsZero():
+			refusedSince = time.Now()
+		case time.Since(refusedSince) > refusedFor:
+			v.Outcome, v.Message = p.Status.Refusal.Reason, why
+			return refusedSince, nil
 		}
 		if passed > demoLimit {
 			v.Outcome, v.Message = string(Late), describe(p)
 			return time.Now(), d.abort(ctx, key)
 		}
 	}
+}
+
+// judged is what the policy says of itself; at a step, what its judge says.
+func judged(p *v1alpha1.RolloutPolicy) string {
+	if v := p.Status.Verdict; v != nil && p.Status.Phase == "Settled" {
+		return fmt.Sprintf("look %d: %s", v.Looks, v.Message)
+	}
+	return p.Status.Message
 }
 
 // abort has the policy go back from what it has not judged in time.

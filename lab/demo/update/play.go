@@ -216,14 +216,7 @@ func (s *Stage) policy(ctx context.Context, o *Outcome) (refused string, err err
 		}
 		o.Plan += fmt.Sprintf(" in %s, at least %d serve", plan.Makespan.Duration.Round(100*time.Millisecond), plan.LeastReplicas)
 	}
-	if r := p.Status.Refusal; r != nil && p.Status.Phase == "Planning" {
-		text := r.Message
-		for i, remedy := range r.Remedies {
-			text += map[bool]string{true: "; possible: ", false: ", or "}[i == 0] + remedy
-		}
-		return text, nil
-	}
-	return "", nil
+	return refusal(p), nil
 }
 
 // count sums up the pods.

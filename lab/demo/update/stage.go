@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -131,14 +133,32 @@ func (s *Stage) install(ctx context.Context, d *appsv1.Deployment, policy *v1alp
 }
 
 func describe(p *v1alpha1.RolloutPolicy) string {
-	text := "in phase " + p.Status.Phase
+	text := []string{"in phase " + p.Status.Phase}
 	if p.Status.Phase == "" {
-		text = "without status"
+		text[0] = "without status"
 	}
 	for _, c := range p.Status.Conditions {
-		text += fmt.Sprintf(", %s=%s (%s: %s)", c.Type, c.Status, c.Reason, c.Message)
+		text = append(text, fmt.Sprintf("%s=%s (%s: %s)", c.Type, c.Status, c.Reason, c.Message))
 	}
-	return text
+	if v := p.Status.Verdict; v != nil {
+		text = append(text, fmt.Sprintf("judged %s after %d looks: %s", v.Result, v.Looks, v.Message))
+		for _, m := range v.Metrics {
+			text = append(text, fmt.Sprintf("%s %s, %s: %s", m.Name, m.Result, m.Reason, m.Message))
+		}
+	}
+	return strings.Join(text, ", ")
+}
+
+// refusal is why a policy does not begin, "" where it does.
+func refusal(p *v1alpha1.RolloutPolicy) string {
+	r := p.Status.Refusal
+	if r == nil || p.Status.Phase != "Planning" {
+		return ""
+	}
+	if len(r.Remedies) == 0 {
+		return r.Message
+	}
+	return r.Message + "; possible: " + strings.Join(r.Remedies, ", or ")
 }
 
 // clear removes the service; the policy first, which puts the fields back.
@@ -191,7 +211,7 @@ type traffic struct {
 	began     time.Time
 	generator *load.Generator
 	cancel    context.CancelFunc
-	done      chan error
+	over      sync.WaitGroup
 }
 
 // send sends requests to the Service until stop, or most is over.
@@ -209,14 +229,14 @@ func (s *Stage) send(ctx context.Context, rate float64, most time.Duration) (*tr
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &traffic{began: time.Now(), generator: g, cancel: cancel, done: make(chan error, 1)}
-	go func() { t.done <- g.Run(ctx) }()
+	t := &traffic{began: time.Now(), generator: g, cancel: cancel}
+	t.over.Go(func() { _ = g.Run(ctx) }) // it ends when it is told to, and says so
 	return t, nil
 }
 
 // stop ends the load. What was still under way then counts for nothing.
 func (t *traffic) stop() []load.Result {
 	t.cancel()
-	<-t.done
+	t.over.Wait()
 	return t.generator.Record().Results()
 }

@@ -1,28 +1,26 @@
-package fleet
+package main
 
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"headroom.dev/headroom/bench/rollout/fleet"
 )
 
-// Cache answers as a manager's cache does with UnsafeDisableDeepCopy: each object is copied into the list by value.
-type Cache struct {
+// objectCache answers as a manager's cache does with UnsafeDisableDeepCopy: each object is copied into the list by value.
+type objectCache struct {
 	client.Client // nil: nothing but lists is asked for
 
-	fleet *Fleet
+	fleet *fleet.Fleet
 }
 
-// Cache makes one of the fleet.
-func (f *Fleet) Cache() *Cache { return &Cache{fleet: f} }
-
 // List implements client.Reader for what a search for capacity reads.
-func (c *Cache) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+func (c *objectCache) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
 	switch l := list.(type) {
 	case *corev1.NodeList:
 		l.Items = values(c.fleet.Nodes)
@@ -44,11 +42,4 @@ func values[T any](pointers []*T) []T {
 		out[i] = *p
 	}
 	return out
-}
-
-// Churn makes one pod in a hundred look changed, as pods' statuses do.
-func (f *Fleet) Churn() {
-	for i := f.Rand.IntN(100); i < len(f.Pods); i += 100 {
-		f.Pods[i].ResourceVersion = strconv.FormatUint(f.Rand.Uint64(), 10)
-	}
 }
