@@ -63,7 +63,9 @@ func (d *decider) transit() {
 	case Moving, Settled:
 		d.underway()
 	case GoingBack:
-		d.returning()
+		if !d.stranded() {
+			d.returning()
+		}
 	case Restoring:
 		if d.w.Fields == d.want() && d.o.Stable == d.From && d.weightInForce() {
 			d.enter(Resting, d.now)
@@ -286,12 +288,6 @@ func (d *decider) returning() {
 		// A template newer than the one that is being left: it waits for its turn.
 		d.Queued, d.NotBefore, d.To = t, d.now, t
 	}
-	if d.w.Template != d.From && d.lost(d.From) {
-		d.say(d.now, "VersionLost", d.isLost(d.From)+" to be gone back to: what the workload has stays")
-		d.Previous, d.From, d.To, d.Queued, d.Failed, d.Schedule = "", d.w.Template, "", "", "", nil
-		d.enter(Restoring, d.now)
-		return
-	}
 	if d.w.Template != d.From || !d.w.Synced {
 		return
 	}
@@ -315,6 +311,17 @@ func (d *decider) returning() {
 		d.enter(Restoring, d.now)
 		d.say(d.now, "WentBack", "only "+d.From+" is left; "+d.Message)
 	}
+}
+
+// stranded ends going back to a version that nobody keeps any more: what the workload has stays.
+func (d *decider) stranded() bool {
+	if d.w.Template == d.From || !d.lost(d.From) {
+		return false
+	}
+	d.say(d.now, "VersionLost", d.isLost(d.From)+" to be gone back to: what the workload has stays")
+	d.Previous, d.From, d.To, d.Queued, d.Failed, d.Schedule = "", d.w.Template, "", "", "", nil
+	d.enter(Restoring, d.now)
+	return true
 }
 
 // obey carries out a command once.
