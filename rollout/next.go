@@ -63,9 +63,7 @@ func (d *decider) transit() {
 	case Moving, Settled:
 		d.underway()
 	case GoingBack:
-		if !d.stranded() {
-			d.returning()
-		}
+		d.returning()
 	case Restoring:
 		if d.w.Fields == d.want() && d.o.Stable == d.From && d.weightInForce() {
 			d.enter(Resting, d.now)
@@ -288,17 +286,11 @@ func (d *decider) returning() {
 		// A template newer than the one that is being left: it waits for its turn.
 		d.Queued, d.NotBefore, d.To = t, d.now, t
 	}
-	if d.w.Template != d.From || !d.w.Synced {
+	if d.stranded() || d.w.Template != d.From || !d.w.Synced {
 		return
 	}
-	left := 0
-	for template, v := range d.o.Versions {
-		if template != d.From {
-			left += v.Replicas
-		}
-	}
 	old := d.o.Versions[d.From]
-	if left > 0 {
+	if d.strays() > 0 {
 		// Old pods without GPUs may stop everything. A new one that serves gives its own up, and no other before that one serves again.
 		if d.starved(old) && old.Loading == 0 && d.now.Sub(d.Yielded) > d.r.Service.Drain.P90+bindingTime {
 			d.Yielded = d.now
