@@ -296,23 +296,11 @@ func (d *decider) returning() {
 		// A template newer than the one that is being left: it waits for its turn.
 		d.Queued, d.NotBefore, d.To = t, d.now, t
 	}
-	if d.w.Template != d.From && d.lost(d.From) {
-		d.say(d.now, "VersionLost", d.isLost(d.From)+" to be gone back to: what the workload has stays")
-		d.Previous, d.From, d.To, d.Queued, d.Failed, d.Schedule = "", d.w.Template, "", "", "", nil
-		d.enter(Restoring, d.now)
+	if d.stranded() || d.w.Template != d.From || !d.w.Synced {
 		return
-	}
-	if d.w.Template != d.From || !d.w.Synced {
-		return
-	}
-	left := 0
-	for template, v := range d.o.Versions {
-		if template != d.From {
-			left += v.Replicas
-		}
 	}
 	old := d.o.Versions[d.From]
-	if left > 0 {
+	if d.strays() > 0 {
 		// Old pods without GPUs may stop everything. A new one that serves gives its own up, and no other before that one serves again.
 		if d.starved(old) && old.Loading == 0 && d.now.Sub(d.Yielded) > d.r.Service.Drain.P90+bindingTime {
 			d.Yielded = d.now
@@ -325,6 +313,17 @@ func (d *decider) returning() {
 		d.enter(Restoring, d.now)
 		d.say(d.now, "WentBack", "only "+d.From+" is left; "+d.Message)
 	}
+}
+
+// stranded ends going back to a version that nobody keeps any more: what the workload has stays.
+func (d *decider) stranded() bool {
+	if d.w.Template == d.From || !d.lost(d.From) {
+		return false
+	}
+	d.say(d.now, "VersionLost", d.isLost(d.From)+" to be gone back to: what the workload has stays")
+	d.Previous, d.From, d.To, d.Queued, d.Failed, d.Schedule = "", d.w.Template, "", "", "", nil
+	d.enter(Restoring, d.now)
+	return true
 }
 
 // obey carries out a command once.

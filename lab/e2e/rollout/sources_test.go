@@ -185,7 +185,7 @@ func TestRolloutPreempts(t *testing.T) {
 	s.inForce()
 	v2 := s.template(version{name: "v2"})
 	two(&v2)
-	s.apply(v2)
+	s.write(v2)
 	p := s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) { from(t, p, "Preempt", 2) })
 	require.Equal(t, []int32{4, 2}, []int32{p.Status.Plan.GPUs, p.Status.Plan.ExtraGPUs}, "%s", told(p))
 	require.Equal(t, int32(2), p.Status.Basis.GPUs, "%s", told(p))

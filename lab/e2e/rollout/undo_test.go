@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -39,11 +40,11 @@ func (s *service) updateLight(name string) {
 	s.t.Helper()
 	template := s.template(version{name: name})
 	light(&template)
-	s.apply(template)
+	s.write(template)
 }
 
-// apply writes another template.
-func (s *service) apply(template corev1.PodTemplateSpec) {
+// write writes another template.
+func (s *service) write(template corev1.PodTemplateSpec) {
 	s.t.Helper()
 	raw, err := json.Marshal(map[string]any{"spec": map[string]any{"template": template}})
 	require.NoError(s.t, err)
@@ -143,7 +144,7 @@ func TestRolloutQueuedTemplateIsKept(t *testing.T) {
 		var d appsv1.Deployment
 		require.NoError(t, s.api.Get(ctx, key(s.namespace, name), &d))
 		require.Equal(t, "registry.example/chat:v2", d.Spec.Template.Spec.Containers[0].Image)
-		require.Len(t, s.kept(t), 1)
+		require.Len(t, s.kept(ctx, t), 1)
 	})
 	s.replicaSets(2)
 	s.command("1", "Promote")
@@ -155,14 +156,14 @@ func TestRolloutQueuedTemplateIsKept(t *testing.T) {
 	s.command("2", "Promote")
 	s.outcome(s.completed("v3"), "Completed", "Completed")
 	s.serves("v3", 2)
-	require.Empty(t, s.kept(t))
+	require.Empty(t, s.kept(ctx, t))
 	s.remove()
 }
 
 // kept are the templates that are kept for the Deployment.
-func (s *service) kept(t require.TestingT) []appsv1.ControllerRevision {
+func (s *service) kept(ctx context.Context, t require.TestingT) []appsv1.ControllerRevision {
 	var list appsv1.ControllerRevisionList
-	require.NoError(t, s.api.List(s.t.Context(), &list, client.InNamespace(s.namespace)))
+	require.NoError(t, s.api.List(ctx, &list, client.InNamespace(s.namespace)))
 	return list.Items
 }
 
