@@ -163,6 +163,9 @@ func (d *decider) rest() {
 	case d.w.Replicas == 0:
 		d.Queued = t
 	default:
+		if t != d.Known {
+			d.Known = ""
+		}
 		d.To, d.Queued, d.Failed, d.Frozen, d.Reasserted = t, "", "", false, 0
 		d.enter(Planning, d.now)
 	}
@@ -259,6 +262,9 @@ func (d *decider) untried() Request { return Untried(&d.State, d.r, d.o) }
 // Untried is the request that Next plans with in a state: without sources whose pods stayed Unschedulable, and with the GPUs that
 // surge pods hold already.
 func Untried(s *State, r Request, o *Observation) Request {
+	if s.Known != "" && s.To == s.Known {
+		r.Policy = r.Policy.known()
+	}
 	sources := r.Sources
 	r.Sources = nil
 	held := 0
@@ -279,9 +285,21 @@ func Untried(s *State, r Request, o *Observation) Request {
 	return r
 }
 
+// known is the policy for a version that was stable before: what a canary or a gate would tell is known, and users wait for it.
+func (p Policy) known() Policy {
+	if p.Strategy == Canary {
+		p.Strategy, p.Steps = Rolling, nil
+	}
+	p.Unjudged, p.Gates, p.InstantReturn = true, nil, false
+	return p
+}
+
 // abandon goes back before anything, or anything more, is promoted. queue is tried again later, failed is not.
 func (d *decider) abandon(reason, message, queue, failed string) {
 	d.Queued, d.Failed = queue, failed
+	if queue != d.Known {
+		d.Known = ""
+	}
 	if queue != "" {
 		d.NotBefore = d.now.Add(retryAfter)
 	}
@@ -361,13 +379,13 @@ func (d *decider) undo(running bool, by string) {
 	switch {
 	case running:
 		d.abandon("Undone", "undone by "+by, "", d.To)
-	case d.Phase != Resting:
+	case d.Phase != Resting && d.Phase != Restoring:
 	case d.Previous == "":
 		d.say(d.now, "NothingToUndo", "no version before "+d.From+" is known")
 	case d.lost(d.Previous):
 		d.say(d.now, "VersionLost", d.isLost(d.Previous)+": apply its template instead")
 	default:
-		d.Queued, d.Failed, d.NotBefore = d.Previous, "", d.now
+		d.Queued, d.Failed, d.NotBefore, d.Known = d.Previous, "", d.now, d.Previous
 	}
 }
 

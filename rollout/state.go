@@ -158,6 +158,8 @@ type State struct {
 	Failed    string    `json:"failed,omitempty"`
 	Queued    string    `json:"queued,omitempty"`
 	NotBefore time.Time `json:"notBefore,omitzero"`
+	// Known was stable before, and a person asked to have it again: its rollout is not judged.
+	Known string `json:"known,omitempty"`
 
 	Schedule *Schedule `json:"schedule,omitempty"`
 	Step     int       `json:"step,omitempty"`
