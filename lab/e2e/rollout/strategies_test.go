@@ -212,6 +212,7 @@ func TestRolloutRouterIsMissing(t *testing.T) {
 	s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) {
 		c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady)
 		require.NotNil(t, c)
+		require.Equal(t, "Resting", p.Status.Phase, "%s", told(p)) // the Deployment is held from then on
 		require.Equal(t, "RouterNotFound", c.Reason, "%s", told(p))
 		require.Contains(t, c.Message, "spec.traffic.service")
 	})
