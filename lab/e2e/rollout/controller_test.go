@@ -52,32 +52,32 @@ type controller struct {
 	events    chan string
 }
 
-func scheme(t testing.TB) *runtime.Scheme {
-	t.Helper()
+func scheme(tb testing.TB) *runtime.Scheme {
+	tb.Helper()
 	s := runtime.NewScheme()
-	require.NoError(t, clientgoscheme.AddToScheme(s))
-	require.NoError(t, v1alpha1.AddToScheme(s))
+	require.NoError(tb, clientgoscheme.AddToScheme(s))
+	require.NoError(tb, v1alpha1.AddToScheme(s))
 	return s
 }
 
 // newClient makes a client without a cache.
-func newClient(t testing.TB, config *rest.Config, wrap func(http.RoundTripper) http.RoundTripper) client.Client {
-	t.Helper()
+func newClient(tb testing.TB, config *rest.Config, wrap func(http.RoundTripper) http.RoundTripper) client.Client {
+	tb.Helper()
 	c := rest.CopyConfig(config)
 	c.ContentType, c.AcceptContentTypes = "", "" // custom resources have no protobuf
 	c.QPS, c.Burst = 200, 400
 	if wrap != nil {
 		c.Wrap(wrap)
 	}
-	api, err := client.New(c, client.Options{Scheme: scheme(t)})
-	require.NoError(t, err)
+	api, err := client.New(c, client.Options{Scheme: scheme(tb)})
+	require.NoError(tb, err)
 	return api
 }
 
 // newController makes a controller that has never seen anything, as after a restart.
-func newController(t testing.TB, s setup) *controller {
-	t.Helper()
-	api := newClient(t, s.config, s.wrap)
+func newController(tb testing.TB, s setup) *controller {
+	tb.Helper()
+	api := newClient(tb, s.config, s.wrap)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -94,7 +94,7 @@ func newController(t testing.TB, s setup) *controller {
 		Routers:     routers(api),
 		Period:      lookEvery, Now: time.Now, Recorder: recorder, Registerer: prometheus.NewRegistry(), Log: s.log,
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return &controller{c, s.namespace, api, recorder.Events}
 }
 
@@ -192,7 +192,7 @@ func ignoreGone(err error) error {
 }
 
 // logger writes to the test's log.
-func logger(t testing.TB) *slog.Logger {
-	t.Helper()
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+func logger(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

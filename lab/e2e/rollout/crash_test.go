@@ -173,7 +173,9 @@ func (s *service) traceless() {
 		require.NoError(s.t, s.api.List(ctx, list, client.InNamespace(s.namespace)))
 		raw, err := json.Marshal(list)
 		require.NoError(s.t, err)
-		var found struct{ Items []metav1.PartialObjectMetadata }
+		var found struct {
+			Items []metav1.PartialObjectMetadata
+		}
 		require.NoError(s.t, json.Unmarshal(raw, &found))
 		for i := range found.Items {
 			o := &found.Items[i]
@@ -321,7 +323,7 @@ func (p plight) survive(t *testing.T, c crashes) {
 	p.play(s, w)
 	ctx, policy := t.Context(), &v1alpha1.RolloutPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
 	require.NoError(t, ignoreGone(s.api.Delete(ctx, policy)))
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		err := s.api.Get(ctx, client.ObjectKeyFromObject(policy), policy)
 		require.Error(t, err, "%s", told(policy))
 		require.NoError(t, ignoreGone(err))

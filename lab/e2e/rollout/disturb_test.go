@@ -50,7 +50,7 @@ func (s *service) listened() *heard {
 // says waits until an event has all of the words.
 func (h *heard) says(t *testing.T, words ...string) {
 	t.Helper()
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, e := range h.events {
@@ -67,12 +67,12 @@ func (h *heard) says(t *testing.T, words ...string) {
 }
 
 // held is a service of four whose canary has settled: four old pods and a new one, which waits for a person.
-func held(t *testing.T, policy string) (*service, *heard, *watched) {
+func held(t *testing.T) (*service, *heard, *watched) {
 	t.Helper()
 	s := deploy(t, 4, nil)
 	s.plane.demand = 30
 	h := s.listened()
-	s.policy(gated + policy)
+	s.policy(gated)
 	s.inForce()
 	w := s.watch()
 	s.update(version{name: "v2"})
@@ -87,8 +87,8 @@ func (s *service) apply(version version, flags ...string) (string, error) {
 		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": name, "namespace": s.namespace},
 		"spec": map[string]any{
 			"minReadySeconds": 0,
-			"strategy": map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxSurge": "25%", "maxUnavailable": "25%"}},
-			"selector": map[string]any{"matchLabels": map[string]any{"app": name}}, "template": s.template(version),
+			"strategy":        map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxSurge": "25%", "maxUnavailable": "25%"}},
+			"selector":        map[string]any{"matchLabels": map[string]any{"app": name}}, "template": s.template(version),
 		},
 	}
 	raw, err := yaml.Marshal(manifest)
@@ -117,7 +117,7 @@ func (s *service) promoted(id, version string, n int) {
 // A manifest that is applied again in mid-update, at rest, costs no pod and promotes nothing: the fields are put back, and the writer
 // is named. The original one, with the old template, ends the update.
 func TestRolloutManifestIsAppliedAgain(t *testing.T) {
-	s, h, w := held(t, "")
+	s, h, w := held(t)
 	out, err := s.apply(version{name: "v2"}, "--server-side", "--field-manager=gitops")
 	require.Error(t, err, out)
 	require.Contains(t, err.Error(), "conflict")
@@ -137,11 +137,11 @@ func TestRolloutManifestIsAppliedAgain(t *testing.T) {
 
 // A third template replaces the one that is rolled out, or waits for it, as told.
 func TestRolloutTemplateChangesUnderWay(t *testing.T) {
-	s, h, w := held(t, "")
+	s, h, w := held(t)
 	s.update(version{name: "v3"})
 	h.says(t, "Restarted", "a-person")
 	ctx := t.Context()
-	eventually(t, enough, func(t require.TestingT) { require.Equal(t, map[string]int{"v1": 4, "v3": 1}, s.counts(ctx, t)) })
+	eventually(t, func(t require.TestingT) { require.Equal(t, map[string]int{"v1": 4, "v3": 1}, s.counts(ctx, t)) })
 	s.settled()
 	w.check(t, 4, map[string]int{"v2": 1, "v3": 1})
 	s.edit(`{"spec":{"onNewTemplate":"Queue"}}`)
@@ -150,7 +150,7 @@ func TestRolloutTemplateChangesUnderWay(t *testing.T) {
 	w.check(t, 4, map[string]int{"v3": 1, "v4": 0})
 	s.command("1", "Promote")
 	h.says(t, "Completed")
-	eventually(t, enough, func(t require.TestingT) { require.Equal(t, map[string]int{"v3": 4, "v4": 1}, s.counts(ctx, t)) })
+	eventually(t, func(t require.TestingT) { require.Equal(t, map[string]int{"v3": 4, "v4": 1}, s.counts(ctx, t)) })
 	s.settled()
 	w.check(t, 3, map[string]int{"v4": 1}) // what demand needs, while v3 was finished
 	s.promoted("2", "v4", 4)
@@ -161,10 +161,12 @@ func TestRolloutTemplateChangesUnderWay(t *testing.T) {
 // A deep scale-down, and one to nothing, after which Kubernetes would promote the new version, end the update.
 func TestRolloutIsScaledDownUnderWay(t *testing.T) {
 	for _, to := range []int{1, 0} {
-		s, h, w := held(t, "")
+		s, h, w := held(t)
 		s.scale(to)
 		h.says(t, "ScaledDown", fmt.Sprintf("from 4 to %d replicas", to))
-		s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) { require.Equal(t, "Resting", p.Status.Phase, "%s", told(p)) })
+		s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) {
+			require.Equal(t, "Resting", p.Status.Phase, "%s", told(p))
+		})
 		s.scale(4)
 		s.serves("v1", 4)
 		if to > 0 {
@@ -179,11 +181,11 @@ func TestRolloutIsScaledDownUnderWay(t *testing.T) {
 // An HPA that acts in mid-update is followed up and down, and its minimum is its owner's in the end. One that wants more than fits
 // gets what there is: the new version gives its GPU back.
 func TestRolloutAutoscalerActsUnderWay(t *testing.T) {
-	s, h, w := held(t, "")
+	s, h, w := held(t)
 	hpa := s.scaled()
 	limits := func(low, high int32) {
 		t.Helper()
-		eventually(t, enough, func(t require.TestingT) {
+		eventually(t, func(t require.TestingT) {
 			require.NoError(t, s.api.Get(s.t.Context(), client.ObjectKeyFromObject(hpa), hpa))
 			hpa.Spec.MinReplicas, hpa.Spec.MaxReplicas = new(low), high
 			require.NoError(t, s.api.Update(s.t.Context(), hpa))
@@ -192,10 +194,10 @@ func TestRolloutAutoscalerActsUnderWay(t *testing.T) {
 	ctx := t.Context()
 	limits(6, 8)
 	h.says(t, "Scaled", "from 4 to 6 replicas")
-	eventually(t, enough, func(t require.TestingT) { require.Equal(t, map[string]int{"v1": 6, "v2": 1}, s.counts(ctx, t)) })
+	eventually(t, func(t require.TestingT) { require.Equal(t, map[string]int{"v1": 6, "v2": 1}, s.counts(ctx, t)) })
 	limits(1, 4)
 	h.says(t, "Scaled", "from 6 to 4 replicas")
-	eventually(t, enough, func(t require.TestingT) { require.Equal(t, map[string]int{"v1": 4, "v2": 1}, s.counts(ctx, t)) })
+	eventually(t, func(t require.TestingT) { require.Equal(t, map[string]int{"v1": 4, "v2": 1}, s.counts(ctx, t)) })
 	w.check(t, 4, map[string]int{"v2": 1})
 	limits(10, 12)
 	h.says(t, "LiveLoad")
@@ -204,7 +206,7 @@ func TestRolloutAutoscalerActsUnderWay(t *testing.T) {
 	limits(1, 4)
 	s.serves("v1", 4)
 	require.NoError(t, s.api.Delete(ctx, &v1alpha1.RolloutPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}))
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		var p v1alpha1.RolloutPolicy
 		require.Error(t, s.api.Get(ctx, key(s.namespace, name), &p))
 		var left autoscalingv2.HorizontalPodAutoscaler
@@ -217,7 +219,7 @@ func TestRolloutAutoscalerActsUnderWay(t *testing.T) {
 
 // The API server is gone for a while in mid-update: whoever writes then fails, and all goes on afterwards.
 func TestRolloutWithoutAPIServer(t *testing.T) {
-	s, _, w := held(t, "")
+	s, _, w := held(t)
 	require.NoError(t, shared.StopComponent("kube-apiserver"))
 	require.NoError(t, shared.StartComponent(t.Context(), "kube-apiserver"))
 	s.settled()

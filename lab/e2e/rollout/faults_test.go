@@ -17,9 +17,9 @@ import (
 )
 
 // settled waits for a step's mix.
-func (s *service) settled() *v1alpha1.RolloutPolicy {
+func (s *service) settled() {
 	s.t.Helper()
-	return s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) {
+	s.awaitPolicy(func(t require.TestingT, p *v1alpha1.RolloutPolicy) {
 		require.Equal(t, "Settled", p.Status.Phase, "%s", told(p))
 	})
 }
@@ -160,7 +160,7 @@ func TestRolloutPolicyChangesItsTarget(t *testing.T) {
 	s.inForce()
 	s.edit(`{"spec":{"targetRef":{"name":"other"}}}`)
 	ctx := t.Context()
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		require.NoError(t, s.api.Get(ctx, client.ObjectKeyFromObject(other), other))
 		require.True(t, other.Spec.Paused)
 	})
@@ -199,7 +199,7 @@ func TestRolloutOfOtherKinds(t *testing.T) {
 			s.wrote = nil
 			require.NoError(t, s.api.Delete(t.Context(), s.seen(t.Context(), t)))
 			ctx := t.Context()
-			eventually(t, enough, func(t require.TestingT) {
+			eventually(t, func(t require.TestingT) {
 				require.Equal(t, before, specOf(ctx, t, s.api, o))
 			})
 		})

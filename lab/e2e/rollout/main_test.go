@@ -80,9 +80,9 @@ func start(m *testing.M) (code int, err error) {
 }
 
 // eventually polls until the check passes, and fails with its last complaint otherwise.
-func eventually(t *testing.T, within time.Duration, check func(require.TestingT)) {
+func eventually(t *testing.T, check func(require.TestingT)) {
 	t.Helper()
-	require.EventuallyWithT(t, func(c *assert.CollectT) { check(c) }, within, 100*time.Millisecond)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { check(c) }, enough, 100*time.Millisecond)
 }
 
 // detached is a context for cleaning up, which has to go on when the test has failed.

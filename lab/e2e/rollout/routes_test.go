@@ -136,7 +136,7 @@ func (r *routed) rested(rules any) {
 		require.Equal(t, "Resting", p.Status.Phase, "%s", told(p))
 	})
 	ctx := r.t.Context()
-	eventually(r.t, enough, func(t require.TestingT) {
+	eventually(r.t, func(t require.TestingT) {
 		var helpers corev1.ServiceList
 		require.NoError(t, r.api.List(ctx, &helpers, client.InNamespace(r.namespace), client.HasLabels{traffic.ServiceLabel}))
 		require.Empty(t, helpers.Items)
@@ -227,7 +227,7 @@ func TestRolloutRouteIsWrittenAgain(t *testing.T) {
 	p := r.weighted("Reassert")
 	theirs := r.meddle()
 	ctx := t.Context()
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		u := routeOf(r.service)
 		require.NoError(t, r.api.Get(ctx, client.ObjectKeyFromObject(u), u))
 		raw, err := json.Marshal(u.Object["spec"])

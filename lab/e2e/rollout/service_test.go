@@ -81,7 +81,7 @@ func (s *service) leave() {
 		assert.NoError(s.t, ignoreGone(s.api.Delete(ctx, p)))
 	}
 	for _, kind := range []client.Object{&appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{}} {
-		assert.NoError(s.t, s.api.DeleteAllOf(ctx, kind, client.InNamespace(s.namespace), client.PropagationPolicy(metav1.DeletePropagationBackground)))
+		require.NoError(s.t, s.api.DeleteAllOf(ctx, kind, client.InNamespace(s.namespace), client.PropagationPolicy(metav1.DeletePropagationBackground)))
 	}
 	require.Eventually(s.t, func() bool {
 		var pods corev1.PodList
@@ -113,7 +113,7 @@ func (s *service) template(v version) corev1.PodTemplateSpec {
 }
 
 // policy makes the service's policy, with so much as the YAML of its spec says.
-func (s *service) policy(spec string) *v1alpha1.RolloutPolicy {
+func (s *service) policy(spec string) {
 	s.t.Helper()
 	p := &v1alpha1.RolloutPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
 	base := `
@@ -126,7 +126,6 @@ demand: {query: demand}
 	require.NoError(s.t, yaml.UnmarshalStrict([]byte(base), &p.Spec))
 	require.NoError(s.t, yaml.UnmarshalStrict([]byte(spec), &p.Spec))
 	require.NoError(s.t, s.api.Create(s.t.Context(), p))
-	return p
 }
 
 // update applies another template, as a person does.
@@ -170,7 +169,7 @@ func (s *service) counts(ctx context.Context, t require.TestingT) map[string]int
 func (s *service) serves(version string, n int) {
 	s.t.Helper()
 	ctx := s.t.Context()
-	eventually(s.t, enough, func(t require.TestingT) { require.Equal(t, map[string]int{version: n}, s.counts(ctx, t)) })
+	eventually(s.t, func(t require.TestingT) { require.Equal(t, map[string]int{version: n}, s.counts(ctx, t)) })
 }
 
 // seen is the policy as it is now.
@@ -185,7 +184,7 @@ func (s *service) awaitPolicy(check func(require.TestingT, *v1alpha1.RolloutPoli
 	s.t.Helper()
 	ctx := s.t.Context()
 	var p *v1alpha1.RolloutPolicy
-	eventually(s.t, enough, func(t require.TestingT) {
+	eventually(s.t, func(t require.TestingT) {
 		p = s.seen(ctx, t)
 		check(t, p)
 	})
@@ -215,7 +214,7 @@ func (s *service) remove() {
 	s.t.Helper()
 	ctx := s.t.Context()
 	require.NoError(s.t, s.api.Delete(ctx, &v1alpha1.RolloutPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}))
-	eventually(s.t, enough, func(t require.TestingT) {
+	eventually(s.t, func(t require.TestingT) {
 		var p v1alpha1.RolloutPolicy
 		err := s.api.Get(ctx, key(s.namespace, name), &p)
 		require.Error(t, err, "%s", told(&p))
@@ -230,5 +229,5 @@ func (s *service) remove() {
 func (s *service) empty() {
 	s.t.Helper()
 	ctx := s.t.Context()
-	eventually(s.t, enough, func(t require.TestingT) { require.Empty(t, s.counts(ctx, t)) })
+	eventually(s.t, func(t require.TestingT) { require.Empty(t, s.counts(ctx, t)) })
 }

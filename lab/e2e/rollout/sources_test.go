@@ -40,7 +40,7 @@ func small(t *testing.T) (grow func()) {
 		Status:     corev1.NodeStatus{Capacity: node.Status.Capacity, Allocatable: node.Status.Allocatable, NodeInfo: node.Status.NodeInfo},
 	}
 	require.NoError(t, api.Delete(t.Context(), node))
-	eventually(t, enough, func(tt require.TestingT) { // pods that are bound meanwhile would be lost
+	eventually(t, func(tt require.TestingT) { // pods that are bound meanwhile would be lost
 		require.True(tt, apierrors.IsNotFound(api.Get(t.Context(), client.ObjectKeyFromObject(node), &corev1.Node{})))
 	})
 	grow = func() {
@@ -49,7 +49,7 @@ func small(t *testing.T) (grow func()) {
 		if err := api.Create(ctx, fresh.DeepCopy()); !apierrors.IsAlreadyExists(err) {
 			require.NoError(t, err)
 		}
-		eventually(t, enough, func(t require.TestingT) {
+		eventually(t, func(t require.TestingT) {
 			var is corev1.Node
 			require.NoError(t, api.Get(ctx, client.ObjectKeyFromObject(fresh), &is))
 			require.Empty(t, is.Spec.Taints)
@@ -75,7 +75,7 @@ func (s *service) made(t require.TestingT, kinds ...schema.GroupVersionKind) []u
 // unmade waits until none of them is left.
 func (s *service) unmade(kinds ...schema.GroupVersionKind) {
 	s.t.Helper()
-	eventually(s.t, enough, func(t require.TestingT) { require.Empty(t, s.made(t, kinds...)) })
+	eventually(s.t, func(t require.TestingT) { require.Empty(t, s.made(t, kinds...)) })
 }
 
 // from wants a plan's GPUs beyond the service's own to come from a source.
@@ -98,7 +98,7 @@ func TestRolloutProvisionsByPlaceholder(t *testing.T) {
 		require.Contains(t, p.Status.Message, "placeholder", "%s", told(p))
 	})
 	ctx := t.Context()
-	eventually(t, enough, func(t require.TestingT) { // what an autoscaler goes by
+	eventually(t, func(t require.TestingT) { // what an autoscaler goes by
 		var pods corev1.PodList
 		require.NoError(t, s.api.List(ctx, &pods, client.InNamespace(s.namespace), client.HasLabels{capacity.LabelPolicy}))
 		require.Len(t, pods.Items, 1)
@@ -178,7 +178,7 @@ func TestRolloutPreempts(t *testing.T) {
 		return out
 	}
 	var before map[string]bool
-	eventually(t, enough, func(t require.TestingT) { before = running(t) })
+	eventually(t, func(t require.TestingT) { before = running(t) })
 
 	s.controlled()
 	s.policy("{strategy: Rolling, sources: [{kind: Free}, {kind: Preempt}]}")
@@ -190,7 +190,7 @@ func TestRolloutPreempts(t *testing.T) {
 	require.Equal(t, []int32{4, 2}, []int32{p.Status.Plan.GPUs, p.Status.Plan.ExtraGPUs}, "%s", told(p))
 	require.Equal(t, int32(2), p.Status.Basis.GPUs, "%s", told(p))
 	s.outcome(s.completed("v2"), "Completed")
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		for uid := range running(t) {
 			require.NotContains(t, before, uid)
 		}

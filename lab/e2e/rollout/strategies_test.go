@@ -177,7 +177,7 @@ func TestRolloutPolicyThatCannotBeFollowed(t *testing.T) {
 		change(p)
 		require.NoError(t, s.api.Create(t.Context(), p))
 		ctx := t.Context()
-		eventually(t, enough, func(t require.TestingT) {
+		eventually(t, func(t require.TestingT) {
 			require.NoError(t, s.api.Get(ctx, client.ObjectKeyFromObject(p), p))
 			c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady)
 			require.NotNil(t, c)

@@ -140,7 +140,7 @@ func TestRolloutQueuedTemplateIsKept(t *testing.T) {
 	s.settled()
 	s.updateLight("v3")
 	ctx := t.Context()
-	eventually(t, enough, func(t require.TestingT) {
+	eventually(t, func(t require.TestingT) {
 		var d appsv1.Deployment
 		require.NoError(t, s.api.Get(ctx, key(s.namespace, name), &d))
 		require.Equal(t, "registry.example/chat:v2", d.Spec.Template.Spec.Containers[0].Image)
@@ -171,7 +171,7 @@ func (s *service) kept(ctx context.Context, t require.TestingT) []appsv1.Control
 func (s *service) replicaSets(n int) {
 	s.t.Helper()
 	ctx := s.t.Context()
-	eventually(s.t, enough, func(t require.TestingT) {
+	eventually(s.t, func(t require.TestingT) {
 		var list appsv1.ReplicaSetList
 		require.NoError(t, s.api.List(ctx, &list, client.InNamespace(s.namespace)))
 		require.Len(t, list.Items, n)
