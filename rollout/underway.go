@@ -216,7 +216,11 @@ func (d *decider) mix() bool {
 	}
 	switch {
 	case !d.passable(at, old, fresh):
-		d.abandon("MixLost", fmt.Sprintf("%d old and %d new replicas instead of %d and %d: more of the new version than was passed", old, fresh, at.Old, at.New), d.To, "")
+		message := fmt.Sprintf("%d old and %d new replicas instead of %d and %d: more of the new version than was passed", old, fresh, at.Old, at.New)
+		if others := foreign(d.want(), d.w.Fields, d.w.Writers); others != "" {
+			message += "; others wrote " + others
+		}
+		d.abandon("MixLost", message, d.To, "")
 		return true
 	case fresh >= at.New && old <= at.Old && (old != at.Old || fresh != at.New) && d.o.Versions[d.To].Ready == fresh:
 		// The Deployment controller is done and the mix another: scaling in proportion rounds, or somebody let it roll.

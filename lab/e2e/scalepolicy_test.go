@@ -163,9 +163,11 @@ func TestScalePolicyActs(t *testing.T) {
 	h := shared.hpaOf(ctx, t, namespace)
 	assert.True(t, metav1.IsControlledBy(h, p))
 	assert.Equal(t, resource.MustParse("0"), *h.Spec.Behavior.ScaleDown.Tolerance)
-	items := externalValues(t, shared.get(ctx, t, external+"/namespaces/"+namespace+wished+"?labelSelector=scalepolicy%3Dchat"))
-	require.Len(t, items, 1)
-	assert.EqualValues(t, 3, items[0].Value.Value())
+	eventually(t, 30*time.Second, func(t require.TestingT) { // on a busy machine a queue may ask for a fourth, for a moment
+		items := externalValues(t, shared.get(ctx, t, external+"/namespaces/"+namespace+wished+"?labelSelector=scalepolicy%3Dchat"))
+		require.Len(t, items, 1)
+		require.EqualValues(t, 3, items[0].Value.Value())
+	})
 
 	stop()
 	left := shared.ready(t, namespace, "name=chat", 1)
@@ -339,12 +341,16 @@ func TestScalePolicyOutlivesItsLeader(t *testing.T) {
 			assert.GreaterOrEqual(t, d.To, d.From, d.Message)
 		}
 	}
-	eventually(t, 15*time.Second, func(t require.TestingT) { // a successor that is new is to be found and scraped first
+	eventually(t, 90*time.Second, func(t require.TestingT) { // a successor that is new is to be found and scraped first; a fourth replica stays for a minute
 		items := externalValues(t, shared.get(ctx, t, external+"/namespaces/"+namespace+wished))
 		require.Len(t, items, 1)
 		require.EqualValues(t, 3, items[0].Value.Value())
 	})
-	assert.EqualValues(t, 3, *shared.chat(t, namespace).Spec.Replicas)
+	eventually(t, 15*time.Second, func(t require.TestingT) {
+		d, err := shared.Client.AppsV1().Deployments(namespace).Get(ctx, "chat", metav1.GetOptions{})
+		require.NoError(t, err)
+		require.EqualValues(t, 3, *d.Spec.Replicas)
+	})
 }
 
 // leader returns the pod that holds the controller's Lease. Pods are processes of one host here, so the identity tells none

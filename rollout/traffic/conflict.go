@@ -1,7 +1,6 @@
 package traffic
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"headroom.dev/headroom/internal/managedfields"
 	"headroom.dev/headroom/rollout/route"
 )
 
@@ -24,7 +24,7 @@ func conflict(u *unstructured.Unstructured, field ...string) error {
 func writer(entries []metav1.ManagedFieldsEntry, field ...string) string {
 	manager, last := "", time.Time{}
 	for _, e := range entries {
-		if e.Manager == Manager || e.Subresource != "" || e.FieldsV1 == nil || !owns(e.FieldsV1.GetRawBytes(), field) {
+		if e.Manager == Manager || e.Subresource != "" || e.FieldsV1 == nil || !managedfields.Own(e.FieldsV1.GetRawBytes(), field) {
 			continue
 		}
 		at := time.Time{}
@@ -36,24 +36,6 @@ func writer(entries []metav1.ManagedFieldsEntry, field ...string) string {
 		}
 	}
 	return manager
-}
-
-// owns reports whether fields in the form of managedFields name a path.
-func owns(raw []byte, path []string) bool {
-	for _, name := range path {
-		var level map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &level); err != nil {
-			return false
-		}
-		below, ok := level["f:"+name]
-		if !ok {
-			return false
-		}
-		if raw = below; string(raw) == "{}" {
-			return true // an atomic field is owned as a whole
-		}
-	}
-	return true
 }
 
 // applied makes a route.ConflictError of the API server's refusal of a server-side apply; other errors stay as they are.

@@ -1,11 +1,11 @@
 package workload
 
 import (
-	"encoding/json"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"headroom.dev/headroom/internal/managedfields"
 	"headroom.dev/headroom/rollout"
 )
 
@@ -51,7 +51,7 @@ func writers(entries []metav1.ManagedFieldsEntry, kind rollout.Kind) map[string]
 func writer(entries []metav1.ManagedFieldsEntry, path []string, single bool) string {
 	manager, last := unknownWriter, time.Time{}
 	for _, e := range entries {
-		if e.Subresource != "" || e.FieldsV1 == nil || !owns(e.FieldsV1.GetRawBytes(), path) {
+		if e.Subresource != "" || e.FieldsV1 == nil || !managedfields.Own(e.FieldsV1.GetRawBytes(), path) {
 			continue
 		}
 		if single && e.Manager == Manager {
@@ -70,22 +70,4 @@ func writer(entries []metav1.ManagedFieldsEntry, path []string, single bool) str
 		return ""
 	}
 	return manager
-}
-
-// owns says whether fields in the form of managedFields name a path, or something below it.
-func owns(raw []byte, path []string) bool {
-	for _, name := range path {
-		var level map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &level); err != nil {
-			return false
-		}
-		below, ok := level["f:"+name]
-		if !ok {
-			return false
-		}
-		if raw = below; string(raw) == "{}" {
-			return true // an atomic field is owned as a whole
-		}
-	}
-	return true
 }

@@ -80,15 +80,16 @@ func rooms() table {
 		{"rollout/simulate", core, []string{"rollout"}},
 		{"rollout/judge", core, nil},
 		{"rollout/route", core, nil},
-		{"rollout/traffic", edge, []string{"rollout/route"}},
+		{"rollout/traffic", edge, []string{"internal/managedfields", "rollout/route"}},
 		{"rollout/placement", core, nil},
 		{"rollout/placement/kube", edge, []string{"rollout/placement"}},
-		{"rollout/workload", edge, []string{"rollout", "api/v1alpha1"}},
+		{"rollout/workload", edge, []string{"internal/managedfields", "rollout", "api/v1alpha1"}},
 		{"rollout/capacity", edge, []string{"rollout", "rollout/placement", "rollout/placement/kube", "api/v1alpha1"}},
 		{"rollout/evidence", edge, []string{"rollout", "rollout/judge", "api/v1alpha1", "api/query"}},
 		{"rollout/autoscaler", edge, []string{"rollout/workload", "api/v1alpha1"}},
 		{"rollout/kube", edge, []string{"rollout", "rollout/route", "rollout/workload", "rollout/capacity", "rollout/evidence", "rollout/autoscaler", "api/v1alpha1"}},
 
+		{"internal/managedfields", core, nil},
 		{"internal/svgplot", core, nil},
 
 		{"manifests/...", edge, nil},

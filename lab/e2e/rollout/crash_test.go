@@ -339,7 +339,7 @@ func (p plight) survive(t *testing.T, c crashes) {
 // kinds of updates, and all places within three writes.
 func TestRolloutControllerDies(t *testing.T) {
 	all := []crashes{{1, 1, true}}
-	full := os.Getenv("HEADROOM_E2E_SCALE") == "full"
+	full := os.Getenv(scaleVariable) == "full"
 	if full {
 		all = []crashes{{1, 1, false}, {1, 1, true}, {1, 2, false}, {2, 2, true}, {1, 3, false}, {2, 3, true}, {3, 3, false}}
 	}

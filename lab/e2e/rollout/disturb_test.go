@@ -77,6 +77,7 @@ func held(t *testing.T) (*service, *heard, *watched) {
 	w := s.watch()
 	s.update(version{name: "v2"})
 	s.settled()
+	h.says(t, "WaitsForPerson") // what was written has been seen in force: what differs from then on is somebody else's
 	return s, h, w
 }
 
@@ -219,6 +220,7 @@ func TestRolloutAutoscalerActsUnderWay(t *testing.T) {
 
 // The API server is gone for a while in mid-update: whoever writes then fails, and all goes on afterwards.
 func TestRolloutWithoutAPIServer(t *testing.T) {
+	heavy(t)
 	s, _, w := held(t)
 	require.NoError(t, shared.StopComponent("kube-apiserver"))
 	require.NoError(t, shared.StartComponent(t.Context(), "kube-apiserver"))

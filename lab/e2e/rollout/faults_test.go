@@ -60,6 +60,7 @@ func TestRolloutPolicyContradictsItselfUnderWay(t *testing.T) {
 
 // A record that is destroyed in mid-update loses no field, and promotes nothing: the update goes back.
 func TestRolloutRecordIsLost(t *testing.T) {
+	heavy(t)
 	for _, how := range []string{"deleted", "garbled"} {
 		t.Run(how, func(t *testing.T) {
 			s := deploy(t, 3, nil)
@@ -138,7 +139,10 @@ func TestRolloutDeploymentIsDeletedUnderWay(t *testing.T) {
 	again := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}, Spec: appsv1.DeploymentSpec{
 		Replicas: new(int32(2)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}, Template: s.template(version{name: "v3"}),
 	}}
-	require.NoError(t, s.api.Create(t.Context(), again))
+	ctx := t.Context()
+	eventually(t, func(t require.TestingT) { // the old one waits for its pods to be gone
+		require.NoError(t, s.api.Create(ctx, again.DeepCopy()))
+	})
 	s.serves("v3", 2)
 	s.inForce()
 	s.update(version{name: "v4"})
@@ -169,6 +173,7 @@ func TestRolloutPolicyChangesItsTarget(t *testing.T) {
 }
 
 func TestRolloutOfOtherKinds(t *testing.T) {
+	heavy(t)
 	for _, kind := range []rollout.Kind{rollout.StatefulSet, rollout.DaemonSet} {
 		t.Run(string(kind), func(t *testing.T) {
 			s := &service{t: t, api: newClient(t, shared.Config, nil)}

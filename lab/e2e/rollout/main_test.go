@@ -22,6 +22,8 @@ import (
 const (
 	nodes       = 2
 	gpusPerNode = 4
+	// scaleVariable set to full runs what is too long for make test.
+	scaleVariable = "HEADROOM_E2E_SCALE"
 )
 
 // shared is the lab that all tests run in, one after the other: its GPUs are what they are about.
@@ -77,6 +79,14 @@ func start(m *testing.M) (code int, err error) {
 		}
 	}
 	return code, nil
+}
+
+// heavy leaves a test to make test-rollout-lab.
+func heavy(t *testing.T) {
+	t.Helper()
+	if os.Getenv(scaleVariable) != "full" {
+		t.Skipf("runs with %s=full: make test-rollout-lab", scaleVariable)
+	}
 }
 
 // eventually polls until the check passes, and fails with its last complaint otherwise.

@@ -115,6 +115,7 @@ func TestRolloutProvisionsByPlaceholder(t *testing.T) {
 
 // A ProvisioningRequest is made, waited for and deleted.
 func TestRolloutProvisionsByRequest(t *testing.T) {
+	heavy(t)
 	crds := filepath.Join(shared.source, "rollout", "capacity", "testdata", "crds.yaml")
 	install(t, crds)
 	t.Cleanup(func() { // other tests' clusters have none
@@ -200,6 +201,7 @@ func TestRolloutPreempts(t *testing.T) {
 
 // A node that never comes is given up after the deadline, for the next source, and what asked for it goes.
 func TestRolloutFallsBack(t *testing.T) {
+	heavy(t)
 	small(t)
 	s := deploy(t, 4, nil)
 	s.plane.demand = 30

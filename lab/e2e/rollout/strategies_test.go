@@ -125,6 +125,7 @@ func (s *service) command(id, kind string) {
 }
 
 func TestRolloutRecreate(t *testing.T) {
+	heavy(t)
 	s := deploy(t, 4, nil)
 	s.controlled()
 	s.policy("strategy: Recreate\nacceptDowntime: true")
@@ -150,6 +151,7 @@ func TestRolloutPolicyIsDeletedUnderWay(t *testing.T) {
 
 // A controller that is another one at each look loses nothing.
 func TestRolloutControllerRestartsAtEachLook(t *testing.T) {
+	heavy(t)
 	s := deploy(t, 4, nil)
 	run(t, func() *controller { return newController(t, s.setup()) })
 	s.policy("strategy: Canary\ncanary: {steps: [{replicas: 1}, {percent: 50}]}" + judged)
