@@ -324,7 +324,8 @@ func (r *room) ensure() {
 	r.start(namespace, "surge", 2, n.Template) // which preempt placeholders
 	r.bound(namespace, "surge", 2, 0)
 	require.NoError(r, r.api.Delete(r.Context(), p))
-	r.eventually(func(t require.TestingT) { require.Empty(t, r.objects(namespace)) }) // garbage collection, by the owner
+	// By their owner. The garbage collector looks for new kinds, as the policy's and those of the lab's CRDs are, every 30 s only.
+	require.EventuallyWithT(r, func(c *assert.CollectT) { require.Empty(c, r.objects(namespace)) }, 2*time.Minute, tick)
 	fresh := &capacity.Client{Client: r.api, Now: time.Now}
 	message, err := fresh.Ensure(r.Context(), p, n, nil)
 	require.NoError(r, err)
