@@ -62,7 +62,7 @@ test-race: ## Run what needs no lab under the race detector
 .PHONY: test-e2e
 test-e2e: build ## Run the end-to-end tests in a lab of their own; builds the control plane once (TEST_FLAGS="-run X -v")
 	bin/headroom-lab prepare # go test shows nothing of a package until its end
-	$(GO) test ./lab/e2e/... -count=1 -timeout 25m $(TEST_FLAGS)
+	$(GO) test -p 1 ./lab/e2e/... -count=1 -timeout 25m $(TEST_FLAGS) # one lab's tests at a time: two cores do not carry the promises of seconds of several
 
 .PHONY: test-browser
 test-browser: ## Look at the reports' pages in headless Chromium (Debian's package, fetched once if there is none); half a minute

@@ -86,6 +86,7 @@ func from(t require.TestingT, p *v1alpha1.RolloutPolicy, source string, gpus int
 
 // On a full cluster a placeholder asks for the GPU that the update needs, the autoscaler makes a node, and the placeholder goes.
 func TestRolloutProvisionsByPlaceholder(t *testing.T) {
+	heavy(t)
 	grow := small(t)
 	s := deploy(t, 4, nil)
 	s.controlled()

@@ -75,6 +75,7 @@ func TestRolloutCanaryPasses(t *testing.T) {
 }
 
 func TestRolloutCanaryFails(t *testing.T) {
+	heavy(t)
 	s := deploy(t, 4, nil)
 	s.controlled()
 	s.policy("strategy: Canary\ncanary: {steps: [{replicas: 1}]}" + judged)

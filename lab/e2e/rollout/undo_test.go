@@ -86,6 +86,7 @@ func TestRolloutUndoAtRest(t *testing.T) {
 // A version whose ReplicaSet was pruned cannot be gone back to: that is said once, in an event and in the status, and nothing is
 // tried again and again.
 func TestRolloutUndoOfPrunedVersion(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	s := deployLight(t, 2, func(d *appsv1.DeploymentSpec) { d.RevisionHistoryLimit = new(int32(0)) })
 	c := newController(t, s.setup())
